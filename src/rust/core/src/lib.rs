@@ -1,0 +1,1 @@
+//! Single-cell analysis out of memory.
