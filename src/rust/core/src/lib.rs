@@ -1,1 +1,13 @@
-//! Single-cell analysis out of memory.
+//! The engine of scoom: single-cell analysis out of memory, without R.
+//!
+//! Layers, each using only those before it: `stats` (numerics), `h5ad` (the
+//! file format), `matrix` (sources of row blocks), `transform` (the lazy
+//! chain), `pass` (folding the blocks), and the algorithms.
+
+pub mod ctx;
+pub mod error;
+pub mod h5ad;
+pub mod matrix;
+pub mod pass;
+pub mod stats;
+pub mod transform;

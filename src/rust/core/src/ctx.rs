@@ -1,0 +1,272 @@
+//! What a long call needs to know of its caller: threads, memory, scratch
+//! space, and a monitor that is asked now and then whether to go on.
+//!
+//! The core never prints and never asks the operating system for more threads
+//! than it was given. The monitor is called on the calling thread alone.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// How often a waiting coordinator asks the monitor.
+pub(crate) const POLL: Duration = Duration::from_millis(30);
+
+/// Told of progress on the calling thread; says whether to go on.
+pub trait Monitor {
+    /// `done` of `total` units of `stage` are finished. Returns `false` to stop
+    /// the work, which then ends with [`Error::Interrupted`].
+    fn poll(&self, stage: &str, done: u64, total: u64) -> bool;
+}
+
+/// A monitor that never stops anything.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Silent;
+
+impl Monitor for Silent {
+    fn poll(&self, _stage: &str, _done: u64, _total: u64) -> bool {
+        true
+    }
+}
+
+/// The resources of one call.
+pub struct Ctx<'a> {
+    threads: usize,
+    memory_bytes: u64,
+    scratch: PathBuf,
+    monitor: &'a dyn Monitor,
+}
+
+impl<'a> Ctx<'a> {
+    /// A context with `threads` workers (at least one), a budget of
+    /// `memory_bytes` for what a pass holds beside its result, and a directory
+    /// for files that spill.
+    #[must_use]
+    pub fn new(threads: usize, memory_bytes: u64, scratch: PathBuf, monitor: &'a dyn Monitor) -> Self {
+        Ctx { threads: threads.max(1), memory_bytes, scratch, monitor }
+    }
+
+    /// Number of worker threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The memory budget in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// The directory for files that spill.
+    #[must_use]
+    pub fn scratch(&self) -> &std::path::Path {
+        &self.scratch
+    }
+
+    /// Asks the monitor whether to go on.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when it says no.
+    pub fn poll(&self, stage: &str, done: u64, total: u64) -> Result<()> {
+        if self.monitor.poll(stage, done, total) { Ok(()) } else { Err(Error::Interrupted) }
+    }
+
+    /// Runs `worker` on every thread of a pool while `coordinate` runs on the
+    /// calling thread. The first error of a worker, or of the coordinator, is
+    /// returned; either raises the stop flag that all of them watch.
+    ///
+    /// # Panics
+    /// A panic of a worker is resumed on the calling thread.
+    pub(crate) fn with_workers<W, C>(&self, worker: W, coordinate: C) -> Result<()>
+    where
+        W: Fn(usize, &Stop) -> Result<()> + Sync,
+        C: FnOnce(&Stop) -> Result<()>,
+    {
+        let stop = Stop::default();
+        let coordinated = std::thread::scope(|scope| {
+            for index in 0..self.threads {
+                let (stop, worker) = (&stop, &worker);
+                stop.running.fetch_add(1, Ordering::SeqCst);
+                scope.spawn(move || {
+                    let _leaving = Leaving(stop);
+                    if let Err(error) = worker(index, stop) {
+                        stop.fail(error);
+                    }
+                });
+            }
+            let outcome = coordinate(&stop);
+            if outcome.is_err() {
+                stop.raise();
+            }
+            outcome
+        });
+        match stop.into_error() {
+            // What a worker met comes before what the coordinator saw of it.
+            Some(error) => Err(error),
+            None => coordinated,
+        }
+    }
+
+    /// Runs `task(i)` for every `i < n_tasks` over the threads, in no
+    /// particular order, polling the monitor meanwhile.
+    ///
+    /// `state` makes a worker's scratch space once per thread.
+    ///
+    /// # Errors
+    /// The first error of a task, or [`Error::Interrupted`].
+    pub fn parallel<S, T, F>(&self, stage: &str, n_tasks: usize, state: S, task: F) -> Result<()>
+    where
+        S: Fn() -> T + Sync,
+        F: Fn(usize, &mut T) -> Result<()> + Sync,
+    {
+        let next = AtomicUsize::new(0);
+        let done = AtomicUsize::new(0);
+        self.with_workers(
+            |_, stop| {
+                let mut scratch = state();
+                while !stop.is_raised() {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    if i >= n_tasks {
+                        break;
+                    }
+                    task(i, &mut scratch)?;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            },
+            |stop| {
+                while stop.running() > 0 {
+                    stop.wait(POLL);
+                    self.poll(stage, done.load(Ordering::Relaxed) as u64, n_tasks as u64)?;
+                }
+                Ok(())
+            },
+        )
+    }
+}
+
+/// The flag that stops a team of workers, with the reason.
+#[derive(Default)]
+pub(crate) struct Stop {
+    raised: AtomicBool,
+    running: AtomicUsize,
+    error: Mutex<Option<Error>>,
+    left: std::sync::Condvar,
+    gate: Mutex<()>,
+}
+
+impl Stop {
+    /// Whether work should end.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Relaxed)
+    }
+
+    /// Ends the work without an error of its own.
+    pub(crate) fn raise(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+        self.left.notify_all();
+    }
+
+    /// Ends the work because of `error`. The first one stays, unless it only
+    /// says that somebody else stopped.
+    pub(crate) fn fail(&self, error: Error) {
+        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*slot, None | Some(Error::Interrupted)) {
+            *slot = Some(error);
+        }
+        drop(slot);
+        self.raise();
+    }
+
+    /// Number of workers that have not left.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Sleeps until a worker leaves or `limit` is over.
+    pub(crate) fn wait(&self, limit: Duration) {
+        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.running() > 0 {
+            drop(self.left.wait_timeout(gate, limit));
+        }
+    }
+
+    fn into_error(self) -> Option<Error> {
+        self.error.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a worker out when it returns or panics.
+struct Leaving<'a>(&'a Stop);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.raise();
+        }
+        let _gate = self.0.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.left.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct StopAfter(u64);
+    impl Monitor for StopAfter {
+        fn poll(&self, _: &str, done: u64, _: u64) -> bool {
+            done < self.0
+        }
+    }
+
+    #[test]
+    fn every_task_runs_once() {
+        let ctx = Ctx::new(3, 0, PathBuf::new(), &Silent);
+        let hits: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
+        ctx.parallel("test", 100, || (), |i, ()| {
+            hits[i].fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+        .unwrap();
+        assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+    }
+
+    #[test]
+    fn the_monitor_stops_the_work() {
+        let ctx = Ctx::new(2, 0, PathBuf::new(), &StopAfter(5));
+        let outcome = ctx.parallel("test", 10_000, || (), |_, ()| {
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(())
+        });
+        assert!(matches!(outcome, Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn the_first_error_comes_back() {
+        let ctx = Ctx::new(2, 0, PathBuf::new(), &Silent);
+        let outcome = ctx.parallel("test", 100, || (), |i, ()| {
+            if i == 3 {
+                return Err(Error::InvalidValues { message: "three".into() });
+            }
+            Ok(())
+        });
+        assert!(matches!(outcome, Err(Error::InvalidValues { .. })));
+    }
+
+    #[test]
+    fn a_panic_of_a_worker_reaches_the_caller() {
+        let caught = std::panic::catch_unwind(|| {
+            let ctx = Ctx::new(2, 0, PathBuf::new(), &Silent);
+            ctx.parallel("test", 4, || (), |i, ()| {
+                assert!(i != 2, "a planted panic");
+                Ok(())
+            })
+        });
+        assert!(caught.is_err());
+    }
+}

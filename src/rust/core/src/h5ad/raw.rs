@@ -1,0 +1,490 @@
+//! Numeric datasets as bytes: stored chunks, untouched, and plain slices.
+//!
+//! This is the one place of the core with `unsafe`: it calls libhdf5 under the
+//! crate-wide lock. Values arrive in the file's own type; [`NumType`] converts
+//! them. Memory: what the caller's buffers hold.
+
+use std::path::{Path, PathBuf};
+
+use hdf5_metno::{Dataset, File, sync::sync};
+use hdf5_metno_sys as sys;
+use sys::h5i::hid_t;
+
+use super::filters::{FilterSpec, Pipeline};
+use crate::error::{Error, Result};
+
+unsafe extern "C" {
+    // In libhdf5 since 1.10.2; the sys crate does not declare it.
+    fn H5Dget_chunk_storage_size(dset: hid_t, offset: *const u64, bytes: *mut u64) -> i32;
+}
+
+/// A number's storage type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum NumKind {
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    F16,
+    F32,
+    F64,
+}
+
+/// A storage type with its byte order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumType {
+    /// What the bytes mean.
+    pub kind: NumKind,
+    /// Whether the most significant byte comes first.
+    pub big_endian: bool,
+}
+
+impl NumType {
+    /// Bytes of one number.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self.kind {
+            NumKind::I8 | NumKind::U8 => 1,
+            NumKind::I16 | NumKind::U16 | NumKind::F16 => 2,
+            NumKind::I32 | NumKind::U32 | NumKind::F32 => 4,
+            NumKind::I64 | NumKind::U64 | NumKind::F64 => 8,
+        }
+    }
+
+    /// The name numpy gives the type.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.kind {
+            NumKind::I8 => "int8",
+            NumKind::I16 => "int16",
+            NumKind::I32 => "int32",
+            NumKind::I64 => "int64",
+            NumKind::U8 => "uint8",
+            NumKind::U16 => "uint16",
+            NumKind::U32 => "uint32",
+            NumKind::U64 => "uint64",
+            NumKind::F16 => "float16",
+            NumKind::F32 => "float32",
+            NumKind::F64 => "float64",
+        }
+    }
+
+    /// Appends the numbers in `bytes` to `out`.
+    ///
+    /// # Numerics
+    /// Exact, but for 64-bit integers beyond 2^53, which are rounded to the
+    /// nearest float64.
+    pub fn append_f64(self, bytes: &[u8], out: &mut Vec<f64>) {
+        macro_rules! convert {
+            ($t:ty) => {{
+                const W: usize = size_of::<$t>();
+                let words = bytes.chunks_exact(W).map(|b| {
+                    let mut word = [0u8; W];
+                    word.copy_from_slice(b);
+                    word
+                });
+                if self.big_endian {
+                    out.extend(words.map(|w| <$t>::from_be_bytes(w) as f64));
+                } else {
+                    out.extend(words.map(|w| <$t>::from_le_bytes(w) as f64));
+                }
+            }};
+        }
+        match self.kind {
+            NumKind::I8 => convert!(i8),
+            NumKind::I16 => convert!(i16),
+            NumKind::I32 => convert!(i32),
+            NumKind::I64 => convert!(i64),
+            NumKind::U8 => convert!(u8),
+            NumKind::U16 => convert!(u16),
+            NumKind::U32 => convert!(u32),
+            NumKind::U64 => convert!(u64),
+            NumKind::F32 => convert!(f32),
+            NumKind::F64 => convert!(f64),
+            NumKind::F16 => {
+                let big = self.big_endian;
+                out.extend(bytes.chunks_exact(2).map(|b| {
+                    let w = [b[0], b[1]];
+                    half_to_f64(if big { u16::from_be_bytes(w) } else { u16::from_le_bytes(w) })
+                }));
+            }
+        }
+    }
+
+    /// Appends the indices in `bytes` to `out`; `false` when one of them is
+    /// negative, not whole, or not below `bound`.
+    #[must_use]
+    pub fn append_indices(self, bytes: &[u8], bound: u64, out: &mut Vec<u32>) -> bool {
+        let mut ok = true;
+        macro_rules! convert {
+            ($t:ty) => {{
+                const W: usize = size_of::<$t>();
+                let big = self.big_endian;
+                out.extend(bytes.chunks_exact(W).map(|b| {
+                    let mut w = [0u8; W];
+                    w.copy_from_slice(b);
+                    let v = if big { <$t>::from_be_bytes(w) } else { <$t>::from_le_bytes(w) };
+                    // A negative number becomes a huge one and fails the bound.
+                    ok &= (v as u64) < bound;
+                    v as u32
+                }));
+            }};
+        }
+        match self.kind {
+            NumKind::I8 => convert!(i8),
+            NumKind::I16 => convert!(i16),
+            NumKind::I32 => convert!(i32),
+            NumKind::I64 => convert!(i64),
+            NumKind::U8 => convert!(u8),
+            NumKind::U16 => convert!(u16),
+            NumKind::U32 => convert!(u32),
+            NumKind::U64 => convert!(u64),
+            NumKind::F16 | NumKind::F32 | NumKind::F64 => return false,
+        }
+        ok
+    }
+
+    /// The numbers in `bytes` as offsets; `None` when one is negative or no integer type.
+    #[must_use]
+    pub fn to_u64(self, bytes: &[u8]) -> Option<Vec<u64>> {
+        macro_rules! convert {
+            ($t:ty) => {{
+                const W: usize = size_of::<$t>();
+                bytes
+                    .chunks_exact(W)
+                    .map(|b| {
+                        let mut w = [0u8; W];
+                        w.copy_from_slice(b);
+                        let v = if self.big_endian {
+                            <$t>::from_be_bytes(w)
+                        } else {
+                            <$t>::from_le_bytes(w)
+                        };
+                        u64::try_from(v).ok()
+                    })
+                    .collect()
+            }};
+        }
+        match self.kind {
+            NumKind::I8 => convert!(i8),
+            NumKind::I16 => convert!(i16),
+            NumKind::I32 => convert!(i32),
+            NumKind::I64 => convert!(i64),
+            NumKind::U8 => convert!(u8),
+            NumKind::U16 => convert!(u16),
+            NumKind::U32 => convert!(u32),
+            NumKind::U64 => convert!(u64),
+            NumKind::F16 | NumKind::F32 | NumKind::F64 => None,
+        }
+    }
+}
+
+/// IEEE binary16 to float64, exactly.
+fn half_to_f64(bits: u16) -> f64 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let exponent = i32::from((bits >> 10) & 0x1f);
+    let fraction = f64::from(bits & 0x3ff);
+    sign * match exponent {
+        0 => fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        e => (1.0 + fraction / 1024.0) * 2f64.powi(e - 15),
+    }
+}
+
+/// An open numeric dataset of one or two dimensions.
+pub struct RawArray {
+    dataset: Dataset,
+    path: PathBuf,
+    element: String,
+    /// Lengths of the dimensions.
+    pub dims: Vec<u64>,
+    /// Storage type of an element.
+    pub dtype: NumType,
+    /// Lengths of a chunk, where the layout is chunked.
+    pub chunk: Option<Vec<u64>>,
+    /// Filters in the order in which they were applied.
+    pub filters: Vec<FilterSpec>,
+    pipeline: Option<Pipeline>,
+}
+
+impl RawArray {
+    /// Opens `element` of `file`.
+    ///
+    /// # Errors
+    /// When it is no numeric dataset of one or two dimensions.
+    pub fn open(file: &File, path: &Path, element: &str) -> Result<Self> {
+        let dataset = file.dataset(element).map_err(|_| Error::ElementMissing {
+            path: path.into(),
+            element: element.into(),
+        })?;
+        let corrupt = |reason: String| Error::Corrupt {
+            path: path.into(),
+            element: element.into(),
+            reason,
+        };
+        let dims: Vec<u64> = dataset.shape().iter().map(|&d| d as u64).collect();
+        if dims.is_empty() || dims.len() > 2 {
+            return Err(corrupt(format!("it has {} dimensions", dims.len())));
+        }
+        let dtype = num_type(dataset.id())
+            .ok_or_else(|| corrupt("its values are not numbers".into()))?;
+        let chunk = dataset.chunk().map(|c| c.iter().map(|&d| d as u64).collect::<Vec<u64>>());
+        let filters = filter_specs(dataset.id());
+        let pipeline = chunk.as_ref().and_then(|c| {
+            let bytes = c.iter().product::<u64>() as usize * dtype.bytes();
+            Pipeline::new(&filters, dtype.bytes(), bytes)
+        });
+        Ok(RawArray {
+            dataset,
+            path: path.into(),
+            element: element.into(),
+            dims,
+            dtype,
+            chunk,
+            filters,
+            pipeline,
+        })
+    }
+
+    /// The decoder of stored chunks, where all filters are known here and the
+    /// layout is chunked.
+    #[must_use]
+    pub fn pipeline(&self) -> Option<&Pipeline> {
+        self.pipeline.as_ref()
+    }
+
+    /// Bytes that the dataset takes in the file.
+    #[must_use]
+    pub fn storage_bytes(&self) -> u64 {
+        // SAFETY: the id belongs to `self.dataset`, which is open.
+        sync(|| unsafe { sys::h5d::H5Dget_storage_size(self.dataset.id()) })
+    }
+
+    /// Reads the stored bytes of the chunk that starts at `offset` into `buf`
+    /// and returns its filter mask; `None` when the chunk was never written.
+    ///
+    /// # Errors
+    /// When libhdf5 can't read it.
+    pub fn read_chunk(&self, offset: &[u64], buf: &mut Vec<u8>) -> Result<Option<u32>> {
+        debug_assert_eq!(offset.len(), self.dims.len());
+        let id = self.dataset.id();
+        let mut bytes = 0u64;
+        // SAFETY: `offset` has as many entries as the dataset has dimensions and
+        // `bytes` outlives the call.
+        let status = sync(|| unsafe {
+            H5Dget_chunk_storage_size(id, offset.as_ptr(), &raw mut bytes)
+        });
+        if status < 0 || bytes == 0 || bytes == u64::MAX {
+            return Ok(None);
+        }
+        buf.resize(bytes as usize, 0);
+        let mut mask = 0u32;
+        // SAFETY: `buf` has the size that the library reported for this chunk.
+        let status = sync(|| unsafe {
+            sys::h5d::H5Dread_chunk1(
+                id,
+                sys::h5p::H5P_DEFAULT,
+                offset.as_ptr(),
+                &raw mut mask,
+                buf.as_mut_ptr().cast(),
+            )
+        });
+        if status < 0 { Err(self.failed("read a chunk of")) } else { Ok(Some(mask)) }
+    }
+
+    /// Reads the hyperslab `start .. start + count` into `buf` in the file's own
+    /// type, through the library and its filters.
+    ///
+    /// # Errors
+    /// When libhdf5 can't read it, for example for want of a filter.
+    pub fn read_slab(&self, start: &[u64], count: &[u64], buf: &mut Vec<u8>) -> Result<()> {
+        debug_assert_eq!(start.len(), self.dims.len());
+        debug_assert!(start.iter().zip(count).zip(&self.dims).all(|((s, c), d)| s + c <= *d));
+        let n: u64 = count.iter().product();
+        buf.resize(n as usize * self.dtype.bytes(), 0);
+        if n == 0 {
+            return Ok(());
+        }
+        let id = self.dataset.id();
+        // SAFETY: all ids are made and closed here; `start` and `count` have the
+        // dataset's rank, lie inside it, and `buf` holds exactly `n` elements of
+        // the file type that is passed as the memory type.
+        let status = sync(|| unsafe {
+            let space = sys::h5d::H5Dget_space(id);
+            let ftype = sys::h5d::H5Dget_type(id);
+            let memory = sys::h5s::H5Screate_simple(1, &raw const n, std::ptr::null());
+            let mut status = sys::h5s::H5Sselect_hyperslab(
+                space,
+                sys::h5s::H5S_seloper_t::H5S_SELECT_SET,
+                start.as_ptr(),
+                std::ptr::null(),
+                count.as_ptr(),
+                std::ptr::null(),
+            );
+            if status >= 0 {
+                status = sys::h5d::H5Dread(
+                    id,
+                    ftype,
+                    memory,
+                    space,
+                    sys::h5p::H5P_DEFAULT,
+                    buf.as_mut_ptr().cast(),
+                );
+            }
+            sys::h5s::H5Sclose(memory);
+            sys::h5t::H5Tclose(ftype);
+            sys::h5s::H5Sclose(space);
+            status
+        });
+        if status >= 0 {
+            return Ok(());
+        }
+        match self.filters.iter().find(|f| !filter_available(f.id)) {
+            Some(filter) => Err(Error::UnsupportedFilter {
+                path: self.path.clone(),
+                element: self.element.clone(),
+                filter: filter.name(),
+            }),
+            None => Err(self.failed("read")),
+        }
+    }
+
+    /// Reads a one-dimensional dataset of offsets whole.
+    ///
+    /// # Errors
+    /// When it can't be read or holds negative or broken numbers.
+    pub fn read_offsets(&self) -> Result<Vec<u64>> {
+        let mut bytes = Vec::new();
+        self.read_slab(&[0], &[self.dims[0]], &mut bytes)?;
+        self.dtype
+            .to_u64(&bytes)
+            .ok_or_else(|| self.corrupt("it holds numbers that are no offsets".into()))
+    }
+
+    /// An error about this dataset's contents.
+    #[must_use]
+    pub fn corrupt(&self, reason: String) -> Error {
+        Error::Corrupt { path: self.path.clone(), element: self.element.clone(), reason }
+    }
+
+    fn failed(&self, action: &'static str) -> Error {
+        Error::Hdf5 {
+            path: self.path.clone(),
+            element: self.element.clone(),
+            action,
+            reason: "the library reports a failure; the file may be damaged".into(),
+        }
+    }
+}
+
+/// The storage type of a dataset of plain numbers (or of h5py's booleans).
+fn num_type(dataset: hid_t) -> Option<NumType> {
+    use sys::h5t;
+    // SAFETY: `dataset` is open; the type ids are made and closed here.
+    let (class, bytes, order, sign) = sync(|| unsafe {
+        let mut id = sys::h5d::H5Dget_type(dataset);
+        if h5t::H5Tget_class(id) == h5t::H5T_class_t::H5T_ENUM {
+            let base = h5t::H5Tget_super(id);
+            h5t::H5Tclose(id);
+            id = base;
+        }
+        let found = (
+            h5t::H5Tget_class(id),
+            h5t::H5Tget_size(id),
+            h5t::H5Tget_order(id),
+            h5t::H5Tget_sign(id),
+        );
+        h5t::H5Tclose(id);
+        found
+    });
+    let signed = sign == h5t::H5T_sign_t::H5T_SGN_2;
+    let kind = match (class, bytes, signed) {
+        (h5t::H5T_class_t::H5T_INTEGER, 1, true) => NumKind::I8,
+        (h5t::H5T_class_t::H5T_INTEGER, 2, true) => NumKind::I16,
+        (h5t::H5T_class_t::H5T_INTEGER, 4, true) => NumKind::I32,
+        (h5t::H5T_class_t::H5T_INTEGER, 8, true) => NumKind::I64,
+        (h5t::H5T_class_t::H5T_INTEGER, 1, false) => NumKind::U8,
+        (h5t::H5T_class_t::H5T_INTEGER, 2, false) => NumKind::U16,
+        (h5t::H5T_class_t::H5T_INTEGER, 4, false) => NumKind::U32,
+        (h5t::H5T_class_t::H5T_INTEGER, 8, false) => NumKind::U64,
+        (h5t::H5T_class_t::H5T_FLOAT, 2, _) => NumKind::F16,
+        (h5t::H5T_class_t::H5T_FLOAT, 4, _) => NumKind::F32,
+        (h5t::H5T_class_t::H5T_FLOAT, 8, _) => NumKind::F64,
+        _ => return None,
+    };
+    Some(NumType { kind, big_endian: order == h5t::H5T_order_t::H5T_ORDER_BE })
+}
+
+/// The filters in a dataset's creation properties.
+fn filter_specs(dataset: hid_t) -> Vec<FilterSpec> {
+    use sys::h5p;
+    // SAFETY: `dataset` is open; the property list is made and closed here; the
+    // buffers have the lengths that are passed with them.
+    sync(|| unsafe {
+        let plist = sys::h5d::H5Dget_create_plist(dataset);
+        let n = h5p::H5Pget_nfilters(plist).max(0);
+        let specs = (0..n)
+            .map(|i| {
+                let (mut flags, mut config) = (0u32, 0u32);
+                let mut values = [0u32; 32];
+                let mut n_values = values.len();
+                let id = h5p::H5Pget_filter2(
+                    plist,
+                    i as u32,
+                    &raw mut flags,
+                    &raw mut n_values,
+                    values.as_mut_ptr(),
+                    0,
+                    std::ptr::null_mut(),
+                    &raw mut config,
+                );
+                FilterSpec { id, parameters: values[..n_values.min(32)].to_vec() }
+            })
+            .collect();
+        h5p::H5Pclose(plist);
+        specs
+    })
+}
+
+fn filter_available(id: i32) -> bool {
+    // SAFETY: takes a number and returns a truth value.
+    sync(|| unsafe { sys::h5z::H5Zfilter_avail(id) > 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_exact() {
+        for (bits, value) in [
+            (0x0000, 0.0),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 2f64.powi(-24)),
+            (0x3555, 0.333_251_953_125),
+        ] {
+            assert_eq!(half_to_f64(bits).to_bits(), f64::to_bits(value));
+        }
+        assert!(half_to_f64(0x7e00).is_nan());
+        assert_eq!(half_to_f64(0xfc00), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn indices_out_of_bounds_are_noticed() {
+        let t = NumType { kind: NumKind::I32, big_endian: false };
+        let bytes: Vec<u8> = [0i32, 4, -1].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut out = Vec::new();
+        assert!(t.append_indices(&bytes[..8], 5, &mut out));
+        assert_eq!(out, [0, 4]);
+        assert!(!t.append_indices(&bytes[..8], 4, &mut out));
+        assert!(!t.append_indices(&bytes[8..], 5, &mut out));
+    }
+}

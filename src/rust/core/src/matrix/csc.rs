@@ -1,0 +1,281 @@
+//! Sparse columns turned into row blocks: the `csc_matrix` encoding.
+//!
+//! Problem: passes want rows, the file has columns. Solution: one sweep over the
+//! file keeps the entries of as many row blocks as the memory budget holds and
+//! hands those out; the next sweep fetches the following ones. A matrix that fits
+//! is read once. Memory: 12 bytes an entry of the blocks held (half the budget
+//! at most), 8 bytes a row.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use super::block::RowBlock;
+use super::chunks::Stream;
+use super::csr::{Opener, read_indptr};
+use super::grid::Grid;
+use super::source::{Fetched, Reader, Scratch, Source};
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::h5ad::raw::RawArray;
+
+/// Bytes of an entry while it is turned around: row or column, and value.
+const ENTRY_BYTES: u64 = 12;
+/// Entries read in one go.
+const PIECE: u64 = 1 << 20;
+
+/// A `csc_matrix` element of a file.
+pub struct CscSource {
+    path: PathBuf,
+    element: String,
+    open: Opener,
+    n_obs: usize,
+    n_vars: usize,
+    indptr: Vec<u64>,
+    grid: Grid,
+    row_counts: OnceLock<Vec<u32>>,
+}
+
+impl CscSource {
+    /// Reads the column offsets of `element` and checks them.
+    ///
+    /// # Errors
+    /// When an array is missing, offsets decrease, or lengths do not match.
+    pub fn new(path: &Path, element: &str, shape: (usize, usize), open: Opener) -> Result<Self> {
+        let file = open()?;
+        let indptr = read_indptr(&file, path, element, shape.1)?;
+        let nnz = indptr[shape.1];
+        let grid = Grid::uniform(shape.0, nnz.div_ceil(shape.0.max(1) as u64));
+        Ok(CscSource {
+            path: path.into(),
+            element: element.into(),
+            open,
+            n_obs: shape.0,
+            n_vars: shape.1,
+            indptr,
+            grid,
+            row_counts: OnceLock::new(),
+        })
+    }
+}
+
+impl Source for CscSource {
+    fn n_obs(&self) -> usize {
+        self.n_obs
+    }
+
+    fn n_vars(&self) -> usize {
+        self.n_vars
+    }
+
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn nnz(&self) -> Option<u64> {
+        self.indptr.last().copied()
+    }
+
+    fn reads_per_sweep(&self, memory_bytes: u64) -> usize {
+        let needed = self.nnz().unwrap_or(0) * ENTRY_BYTES;
+        needed.div_ceil((memory_bytes / 2).max(1)).max(1) as usize
+    }
+
+    fn reader<'a>(&'a self, ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
+        let file = (self.open)()?;
+        let array = |name: &str| {
+            RawArray::open(&file, &self.path, &format!("{}/{name}", self.element)).map(Arc::new)
+        };
+        let (data, indices) = (array("data")?, array("indices")?);
+        let nnz = self.nnz().unwrap_or(0);
+        if data.dims != [nnz] || indices.dims != [nnz] {
+            return Err(Error::FileChanged {
+                path: self.path.clone(),
+                reason: format!("`{}` has another length", self.element),
+            });
+        }
+        Ok(Box::new(CscReader {
+            source: self,
+            ctx,
+            data,
+            indices,
+            held: Held::default(),
+            _file: file,
+        }))
+    }
+}
+
+struct CscReader<'a> {
+    source: &'a CscSource,
+    ctx: &'a Ctx<'a>,
+    data: Arc<RawArray>,
+    indices: Arc<RawArray>,
+    held: Held,
+    _file: hdf5_metno::File,
+}
+
+/// Row blocks in memory, entries of each row in column order.
+#[derive(Default)]
+struct Held {
+    blocks: Range<usize>,
+    first_row: usize,
+    /// Offsets of the rows held.
+    indptr: Arc<Vec<usize>>,
+    columns: Arc<Vec<u32>>,
+    values: Arc<Vec<f64>>,
+}
+
+impl<'a> Reader<'a> for CscReader<'a> {
+    fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
+        if !self.held.blocks.contains(&block) {
+            self.held = Held::default();
+            self.held = self.sweep(block)?;
+        }
+        let held = &self.held;
+        Ok(Box::new(CscFetched {
+            rows: self.source.grid.rows(block),
+            first_row: held.first_row,
+            indptr: Arc::clone(&held.indptr),
+            columns: Arc::clone(&held.columns),
+            values: Arc::clone(&held.values),
+        }))
+    }
+}
+
+impl CscReader<'_> {
+    /// Entries of every row; counted once per source.
+    fn row_counts(&self) -> Result<&[u32]> {
+        if let Some(counts) = self.source.row_counts.get() {
+            return Ok(counts);
+        }
+        let mut counts = vec![0u32; self.source.n_obs];
+        self.each_piece("Counting values", false, |_, rows, _| {
+            for &row in rows {
+                counts[row as usize] += 1;
+            }
+        })?;
+        Ok(self.source.row_counts.get_or_init(|| counts))
+    }
+
+    /// Collects the blocks from `first` on that fit half the budget.
+    fn sweep(&self, first: usize) -> Result<Held> {
+        let counts = self.row_counts()?;
+        let grid = &self.source.grid;
+        let budget = (self.ctx.memory_bytes() / 2).max(1);
+        let (mut last, mut entries) = (first, 0u64);
+        while last < grid.n_blocks() {
+            let block: u64 = grid.rows(last).map(|r| u64::from(counts[r])).sum();
+            if last > first && (entries + block) * ENTRY_BYTES > budget {
+                break;
+            }
+            entries += block;
+            last += 1;
+        }
+        if entries * ENTRY_BYTES > 2 * budget {
+            return Err(Error::OverBudget {
+                what: format!("one block of rows of `{}`", self.source.element),
+                needed_bytes: entries * ENTRY_BYTES,
+                budget_bytes: self.ctx.memory_bytes(),
+            });
+        }
+        let rows = grid.rows(first).start..grid.rows(last - 1).end;
+        let mut indptr = Vec::with_capacity(rows.len() + 1);
+        indptr.push(0usize);
+        for row in rows.clone() {
+            indptr.push(indptr[indptr.len() - 1] + counts[row] as usize);
+        }
+        let mut next = indptr[..rows.len()].to_vec();
+        let mut columns = vec![0u32; entries as usize];
+        let mut values = vec![0f64; entries as usize];
+        let (from, to) = (rows.start as u32, rows.end as u32);
+        self.each_piece("Turning columns into rows", true, |column, piece, data| {
+            for (&row, &value) in piece.iter().zip(data) {
+                if (from..to).contains(&row) {
+                    let at = &mut next[(row - from) as usize];
+                    columns[*at] = column;
+                    values[*at] = value;
+                    *at += 1;
+                }
+            }
+        })?;
+        Ok(Held {
+            blocks: first..last,
+            first_row: rows.start,
+            indptr: Arc::new(indptr),
+            columns: Arc::new(columns),
+            values: Arc::new(values),
+        })
+    }
+
+    /// Reads the whole matrix in order and hands out each column's pieces: the
+    /// column, its rows and, where asked for, its values.
+    fn each_piece(
+        &self,
+        stage: &str,
+        with_values: bool,
+        mut take: impl FnMut(u32, &[u32], &[f64]),
+    ) -> Result<()> {
+        let nnz = self.source.nnz().unwrap_or(0);
+        let (mut rows, mut data) = (Vec::new(), Vec::new());
+        let mut scratch = Scratch::default();
+        let mut row_stream = Stream::new(Arc::clone(&self.indices));
+        let mut data_stream = Stream::new(Arc::clone(&self.data));
+        let (mut column, mut start) = (0usize, 0u64);
+        while start < nnz {
+            self.ctx.poll(stage, start, nnz)?;
+            let end = (start + PIECE).min(nnz);
+            rows.clear();
+            let (array, n_obs) = (&self.indices, self.source.n_obs as u64);
+            row_stream.fetch(start..end)?.decode(array, &mut scratch, |bytes| {
+                if array.dtype.append_indices(bytes, n_obs, &mut rows) {
+                    Ok(())
+                } else {
+                    Err(array.corrupt(format!("it points outside the {n_obs} rows")))
+                }
+            })?;
+            data.clear();
+            if with_values {
+                let array = &self.data;
+                data_stream.fetch(start..end)?.decode(array, &mut scratch, |bytes| {
+                    array.dtype.append_f64(bytes, &mut data);
+                    Ok(())
+                })?;
+            }
+            let mut at = start;
+            while at < end {
+                while self.source.indptr[column + 1] <= at {
+                    column += 1;
+                }
+                let to = self.source.indptr[column + 1].min(end);
+                let span = (at - start) as usize..(to - start) as usize;
+                let piece = if with_values { &data[span.clone()] } else { &[] };
+                take(column as u32, &rows[span], piece);
+                at = to;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+struct CscFetched {
+    rows: Range<usize>,
+    first_row: usize,
+    indptr: Arc<Vec<usize>>,
+    columns: Arc<Vec<u32>>,
+    values: Arc<Vec<f64>>,
+}
+
+impl Fetched for CscFetched {
+    fn decode(self: Box<Self>, _scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
+        block.clear();
+        let local = self.rows.start - self.first_row..self.rows.end - self.first_row;
+        let offsets = &self.indptr[local.start..=local.end];
+        let span = offsets[0]..offsets[offsets.len() - 1];
+        block.indptr.extend(offsets.iter().map(|o| o - span.start));
+        block.indices.extend_from_slice(&self.columns[span.clone()]);
+        block.values.extend_from_slice(&self.values[span]);
+        block.rows.extend(self.rows.clone());
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! Dense arrays on disk, contiguous or chunked in any two-dimensional tiles.
+//!
+//! A block is a band of whole rows. Where chunks hold whole bands, workers
+//! inflate them; a chunk that two bands share is decoded by libhdf5 for each of
+//! them, through its own cache. Memory: per worker a band of about 2^20 numbers
+//! in the file's type, once more in float64 without its zeros.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::block::RowBlock;
+use super::csr::Opener;
+use super::grid::Grid;
+use super::memory::append_nonzero;
+use super::source::{Fetched, Reader, Scratch, Source};
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::h5ad::raw::RawArray;
+
+/// Numbers in a band, about.
+const BAND_VALUES: usize = 1 << 20;
+
+/// An `array` element of a file, cells in rows.
+pub struct DenseSource {
+    path: PathBuf,
+    element: String,
+    open: Opener,
+    n_obs: usize,
+    n_vars: usize,
+    grid: Grid,
+}
+
+impl DenseSource {
+    /// Opens `element` and lays a grid that respects its chunks.
+    ///
+    /// # Errors
+    /// When it is no two-dimensional array of numbers of this shape.
+    pub fn new(path: &Path, element: &str, shape: (usize, usize), open: Opener) -> Result<Self> {
+        let file = open()?;
+        let array = RawArray::open(&file, path, element)?;
+        if array.dims != [shape.0 as u64, shape.1 as u64] {
+            return Err(array.corrupt(format!(
+                "its dimensions are {:?} where {} x {} are expected",
+                array.dims, shape.0, shape.1
+            )));
+        }
+        let band = array.chunk.as_ref().map_or(1, |c| c[0] as usize).clamp(1, shape.0.max(1));
+        let grid = banded(shape.0, shape.1, band);
+        Ok(DenseSource {
+            path: path.into(),
+            element: element.into(),
+            open,
+            n_obs: shape.0,
+            n_vars: shape.1,
+            grid,
+        })
+    }
+}
+
+/// The grid of a dense matrix: blocks are whole numbers of `band` rows as long
+/// as those are not larger than four blocks ought to be.
+fn banded(n_obs: usize, n_vars: usize, band: usize) -> Grid {
+    let rows = (BAND_VALUES / n_vars.max(1)).clamp(1, 1 << 16);
+    let rows = if band <= 4 * rows { rows.div_ceil(band) * band } else { rows };
+    let starts: Vec<usize> = (0..n_obs).step_by(rows).collect();
+    let blocks: Vec<Range<usize>> =
+        starts.iter().map(|&s| s..(s + rows).min(n_obs)).collect();
+    let coarse = Grid::uniform(n_obs, n_vars as u64);
+    // Ranges of the uniform grid, moved to the next block's edge.
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut from = 0;
+    for r in 0..coarse.n_ranges() {
+        let last_row = coarse.rows(coarse.blocks(r).end - 1).end;
+        let to = if r + 1 == coarse.n_ranges() { blocks.len() } else { last_row / rows };
+        if to > from {
+            ranges.push(from..to);
+            from = to;
+        }
+    }
+    Grid::from_parts(blocks, ranges)
+}
+
+impl Source for DenseSource {
+    fn n_obs(&self) -> usize {
+        self.n_obs
+    }
+
+    fn n_vars(&self) -> usize {
+        self.n_vars
+    }
+
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn nnz(&self) -> Option<u64> {
+        None
+    }
+
+    fn reader<'a>(&'a self, _ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
+        let file = (self.open)()?;
+        let array = RawArray::open(&file, &self.path, &self.element)?;
+        if array.dims != [self.n_obs as u64, self.n_vars as u64] {
+            return Err(Error::FileChanged {
+                path: self.path.clone(),
+                reason: format!("`{}` has other dimensions", self.element),
+            });
+        }
+        Ok(Box::new(DenseReader { source: self, array: Arc::new(array), _file: file }))
+    }
+}
+
+struct DenseReader<'a> {
+    source: &'a DenseSource,
+    array: Arc<RawArray>,
+    _file: hdf5_metno::File,
+}
+
+impl<'a> Reader<'a> for DenseReader<'a> {
+    fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
+        let rows = self.source.grid.rows(block);
+        let n_vars = self.source.n_vars as u64;
+        let tiles = self.whole_tiles(&rows)?;
+        let mut plain = Vec::new();
+        if tiles.is_none() {
+            self.array.read_slab(
+                &[rows.start as u64, 0],
+                &[rows.len() as u64, n_vars],
+                &mut plain,
+            )?;
+        }
+        Ok(Box::new(DenseFetched {
+            rows,
+            n_vars: self.source.n_vars,
+            array: Arc::clone(&self.array),
+            tiles,
+            plain,
+        }))
+    }
+}
+
+/// One stored tile of a band.
+struct Tile {
+    row: usize,
+    column: usize,
+    raw: Vec<u8>,
+    mask: u32,
+}
+
+impl DenseReader<'_> {
+    /// The stored tiles of a band, where no tile reaches beyond it.
+    fn whole_tiles(&self, rows: &Range<usize>) -> Result<Option<Vec<Tile>>> {
+        let (Some(_), Some(&[height, width])) = (self.array.pipeline(), self.array.chunk.as_deref())
+        else {
+            return Ok(None);
+        };
+        let (height, width) = (height as usize, width as usize);
+        let ends = rows.end % height == 0 || rows.end == self.source.n_obs;
+        if rows.start % height != 0 || !ends {
+            return Ok(None);
+        }
+        let mut tiles = Vec::new();
+        for row in rows.clone().step_by(height) {
+            for column in (0..self.source.n_vars).step_by(width) {
+                let mut raw = Vec::new();
+                match self.array.read_chunk(&[row as u64, column as u64], &mut raw)? {
+                    Some(mask) => tiles.push(Tile { row: row - rows.start, column, raw, mask }),
+                    // Never written: the library knows the fill value.
+                    None => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(tiles))
+    }
+}
+
+struct DenseFetched {
+    rows: Range<usize>,
+    n_vars: usize,
+    array: Arc<RawArray>,
+    tiles: Option<Vec<Tile>>,
+    plain: Vec<u8>,
+}
+
+impl DenseFetched {
+    /// Puts the tiles of the band side by side, in the file's type.
+    fn assemble(&mut self, tiles: &[Tile], scratch: &mut Scratch) -> Result<()> {
+        let bytes = self.array.dtype.bytes();
+        let Some(&[height, width]) = self.array.chunk.as_deref() else { return Ok(()) };
+        let (height, width) = (height as usize, width as usize);
+        let pipeline =
+            self.array.pipeline().expect("tiles are fetched raw only where a pipeline exists");
+        self.plain.resize(self.rows.len() * self.n_vars * bytes, 0);
+        for tile in tiles {
+            pipeline
+                .decode(&tile.raw, tile.mask, &mut scratch.inflater, &mut scratch.bytes)
+                .map_err(|reason| self.array.corrupt(reason))?;
+            let columns = width.min(self.n_vars - tile.column) * bytes;
+            for r in 0..height.min(self.rows.len() - tile.row) {
+                let to = ((tile.row + r) * self.n_vars + tile.column) * bytes;
+                let from = r * width * bytes;
+                self.plain[to..to + columns]
+                    .copy_from_slice(&scratch.bytes[from..from + columns]);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Fetched for DenseFetched {
+    fn decode(mut self: Box<Self>, scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
+        if let Some(tiles) = self.tiles.take() {
+            self.assemble(&tiles, scratch)?;
+        }
+        block.clear();
+        block.indptr.push(0);
+        let row_bytes = self.n_vars * self.array.dtype.bytes();
+        let mut row = Vec::with_capacity(self.n_vars);
+        for r in 0..self.rows.len() {
+            row.clear();
+            self.array.dtype.append_f64(&self.plain[r * row_bytes..][..row_bytes], &mut row);
+            append_nonzero(&row, block);
+        }
+        block.rows.extend(self.rows.clone());
+        Ok(())
+    }
+}

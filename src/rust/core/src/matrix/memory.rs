@@ -1,0 +1,195 @@
+//! Matrices in memory: sparse or dense, borrowed from the caller.
+//!
+//! R keeps genes in rows; a `dgCMatrix` of genes by cells is, read by columns, a
+//! matrix of cells by genes in row-major order, and goes through as it is.
+
+use std::ops::Range;
+
+use sprs::CsMatViewI;
+
+use super::block::RowBlock;
+use super::grid::Grid;
+use super::source::{Fetched, Reader, Scratch, Source};
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+
+/// Sparse rows in memory, with 32-bit indices as R has them.
+pub struct SparseRows<'m> {
+    matrix: CsMatViewI<'m, f64, i32>,
+    grid: Grid,
+}
+
+impl<'m> SparseRows<'m> {
+    /// A matrix of `n_obs` by `n_vars` whose row `i` has the columns
+    /// `indices[indptr[i]..indptr[i + 1]]`.
+    ///
+    /// # Errors
+    /// When the arrays do not describe such a matrix.
+    pub fn new(
+        n_obs: usize,
+        n_vars: usize,
+        indptr: &'m [i32],
+        indices: &'m [i32],
+        values: &'m [f64],
+    ) -> Result<Self> {
+        // Columns may come unsorted, which sprs does not take; the bounds are
+        // what the engine relies on.
+        let broken = |what: &str| Error::InvalidInput {
+            argument: "x",
+            message: format!("the sparse matrix is broken: {what}"),
+        };
+        if indptr.len() != n_obs + 1 || indptr[0] != 0 || indptr.windows(2).any(|w| w[0] > w[1]) {
+            return Err(broken("its offsets do not increase from 0"));
+        }
+        let nnz = indptr[n_obs] as usize;
+        if indices.len() != nnz || values.len() != nnz {
+            return Err(broken("its values and indices differ in number"));
+        }
+        if indices.iter().any(|&j| j < 0 || j as usize >= n_vars) {
+            return Err(broken("an index lies outside"));
+        }
+        let matrix = CsMatViewI::try_new((n_obs, n_vars), indptr, indices, values)
+            .map_err(|(_, _, _, e)| broken(&e.to_string()))?;
+        let offsets: Vec<u64> = indptr.iter().map(|&o| o as u64).collect();
+        Ok(SparseRows { matrix, grid: Grid::from_indptr(&offsets) })
+    }
+}
+
+impl Source for SparseRows<'_> {
+    fn n_obs(&self) -> usize {
+        self.matrix.rows()
+    }
+
+    fn n_vars(&self) -> usize {
+        self.matrix.cols()
+    }
+
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn nnz(&self) -> Option<u64> {
+        Some(self.matrix.nnz() as u64)
+    }
+
+    fn reader<'a>(&'a self, _ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
+        Ok(Box::new(SparseReader(self)))
+    }
+}
+
+struct SparseReader<'a>(&'a SparseRows<'a>);
+
+impl<'a> Reader<'a> for SparseReader<'a> {
+    fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
+        Ok(Box::new(SparseSlice { rows: self.0.grid.rows(block), matrix: self.0.matrix }))
+    }
+}
+
+struct SparseSlice<'a> {
+    rows: Range<usize>,
+    matrix: CsMatViewI<'a, f64, i32>,
+}
+
+impl Fetched for SparseSlice<'_> {
+    fn decode(self: Box<Self>, _scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
+        block.clear();
+        let indptr = self.matrix.indptr();
+        let offsets = &indptr.raw_storage()[self.rows.start..=self.rows.end];
+        let (from, to) = (offsets[0] as usize, offsets[self.rows.len()] as usize);
+        block.indptr.extend(offsets.iter().map(|&o| o as usize - from));
+        block.indices.extend(self.matrix.indices()[from..to].iter().map(|&j| j as u32));
+        block.values.extend_from_slice(&self.matrix.data()[from..to]);
+        block.rows.extend(self.rows.clone());
+        Ok(())
+    }
+}
+
+/// A dense matrix in memory whose rows are contiguous: R's genes by cells.
+pub struct DenseRows<'m> {
+    values: &'m [f64],
+    n_obs: usize,
+    n_vars: usize,
+    grid: Grid,
+}
+
+impl<'m> DenseRows<'m> {
+    /// A matrix of `n_obs` by `n_vars`; row `i` is `values[i * n_vars..][..n_vars]`.
+    ///
+    /// # Errors
+    /// When there are not `n_obs * n_vars` values.
+    pub fn new(n_obs: usize, n_vars: usize, values: &'m [f64]) -> Result<Self> {
+        if values.len() != n_obs * n_vars {
+            return Err(Error::InvalidInput {
+                argument: "x",
+                message: format!("{} values make no {n_obs} x {n_vars} matrix", values.len()),
+            });
+        }
+        let grid = Grid::uniform(n_obs, n_vars as u64);
+        Ok(DenseRows { values, n_obs, n_vars, grid })
+    }
+}
+
+impl Source for DenseRows<'_> {
+    fn n_obs(&self) -> usize {
+        self.n_obs
+    }
+
+    fn n_vars(&self) -> usize {
+        self.n_vars
+    }
+
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn nnz(&self) -> Option<u64> {
+        None
+    }
+
+    fn reader<'a>(&'a self, _ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
+        Ok(Box::new(DenseReader(self)))
+    }
+}
+
+struct DenseReader<'a>(&'a DenseRows<'a>);
+
+impl<'a> Reader<'a> for DenseReader<'a> {
+    fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
+        let rows = self.0.grid.rows(block);
+        let n_vars = self.0.n_vars;
+        Ok(Box::new(DenseSlice {
+            values: &self.0.values[rows.start * n_vars..rows.end * n_vars],
+            rows,
+            n_vars,
+        }))
+    }
+}
+
+struct DenseSlice<'a> {
+    values: &'a [f64],
+    rows: Range<usize>,
+    n_vars: usize,
+}
+
+impl Fetched for DenseSlice<'_> {
+    fn decode(self: Box<Self>, _scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
+        block.clear();
+        block.indptr.push(0);
+        for row in 0..self.rows.len() {
+            append_nonzero(&self.values[row * self.n_vars..][..self.n_vars], block);
+        }
+        block.rows.extend(self.rows.clone());
+        Ok(())
+    }
+}
+
+/// Appends a dense row to a block, without its zeros.
+pub(crate) fn append_nonzero(row: &[f64], block: &mut RowBlock) {
+    for (gene, &value) in row.iter().enumerate() {
+        if value != 0.0 {
+            block.indices.push(gene as u32);
+            block.values.push(value);
+        }
+    }
+    block.indptr.push(block.indices.len());
+}

@@ -1,0 +1,21 @@
+//! Matrices as streams of row blocks.
+//!
+//! A [`Source`] says how large a matrix is and how it is cut into blocks; its
+//! reader fetches encoded blocks on the coordinating thread, workers decode
+//! them. Sparse rows, sparse columns, dense arrays on disk and matrices in
+//! memory all come out as [`RowBlock`]s, so that every pass runs on each of them.
+
+pub mod block;
+pub mod chunks;
+pub mod csc;
+pub mod csr;
+pub mod dense;
+pub mod grid;
+pub mod memory;
+pub mod open;
+pub mod source;
+
+pub use block::RowBlock;
+pub use grid::Grid;
+pub use open::open_matrix;
+pub use source::{Fetched, Reader, Scratch, SharedSource, Source};

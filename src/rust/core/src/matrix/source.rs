@@ -1,0 +1,71 @@
+//! Where row blocks come from: an element of an `.h5ad`, or a matrix in memory.
+
+use std::sync::Arc;
+
+use super::block::RowBlock;
+use super::grid::Grid;
+use crate::ctx::Ctx;
+use crate::error::Result;
+use crate::h5ad::filters::Inflater;
+
+/// A matrix of cells (rows) by genes (columns) that can be read in row blocks.
+///
+/// Duties of an implementer:
+/// 1. [`grid`](Source::grid) follows from the matrix alone.
+/// 2. A [`Reader`] lives on the coordinating thread and is the only one to touch
+///    libhdf5; it is made anew for each pass and holds no identifier longer.
+/// 3. What it fetches is decoded on any thread; blocks are fetched in increasing
+///    order, some may be left out.
+/// 4. Bytes that do not make a matrix are errors, never panics.
+pub trait Source: Send + Sync {
+    /// Number of rows (observations, cells).
+    fn n_obs(&self) -> usize;
+    /// Number of columns (variables, genes).
+    fn n_vars(&self) -> usize;
+    /// The grid of ranges and blocks.
+    fn grid(&self) -> &Grid;
+    /// Opens the matrix for one sweep over some of its blocks.
+    ///
+    /// # Errors
+    /// When the file changed or can't be read.
+    fn reader<'a>(&'a self, ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>>;
+    /// How often a full sweep reads the stored bytes within `memory_bytes`; one
+    /// but for layouts that must be turned around piece by piece.
+    fn reads_per_sweep(&self, memory_bytes: u64) -> usize {
+        let _ = memory_bytes;
+        1
+    }
+    /// Stored values, where the source knows.
+    fn nnz(&self) -> Option<u64>;
+}
+
+/// One sweep over a source, on the coordinating thread.
+pub trait Reader<'a> {
+    /// Gets what block `block` needs, still encoded.
+    ///
+    /// # Errors
+    /// When the bytes can't be read.
+    fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>>;
+}
+
+/// An encoded block on its way to a worker.
+pub trait Fetched: Send {
+    /// Decodes into `block`: all rows of the block, with their row numbers in
+    /// the file.
+    ///
+    /// # Errors
+    /// When the bytes make no matrix.
+    fn decode(self: Box<Self>, scratch: &mut Scratch, block: &mut RowBlock) -> Result<()>;
+}
+
+/// What a worker keeps between blocks.
+#[derive(Default)]
+pub struct Scratch {
+    /// Decompressors and their spare buffer.
+    pub inflater: Inflater,
+    /// Decoded bytes of one chunk.
+    pub bytes: Vec<u8>,
+}
+
+/// A source shared by the pieces of a call.
+pub type SharedSource = Arc<dyn Source>;

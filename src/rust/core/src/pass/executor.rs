@@ -1,0 +1,215 @@
+//! Folding blocks in parallel, merging in order.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::stream::stream;
+use super::{Pass, TiledPass};
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::matrix::{RowBlock, Source};
+use crate::transform::View;
+
+/// Runs a pass over the whole view.
+///
+/// # Errors
+/// As [`stream`], and what folding reports.
+pub fn run<P: Pass>(source: &dyn Source, view: &View, ctx: &Ctx, stage: &str, pass: &P) -> Result<P::Partial> {
+    let ranges: Vec<usize> = (0..source.grid().n_ranges()).collect();
+    Ok(merge_partials(pass, run_ranges(source, view, ctx, stage, pass, &ranges)?))
+}
+
+/// Adds up the partials of all ranges, given in order.
+pub fn merge_partials<P: Pass>(pass: &P, partials: Vec<P::Partial>) -> P::Partial {
+    let mut total = pass.empty();
+    for partial in partials {
+        pass.merge(&mut total, partial);
+    }
+    total
+}
+
+/// Runs a pass over some ranges, given in increasing order, and returns one
+/// partial for each of them.
+///
+/// # Errors
+/// As [`stream`], and what folding reports.
+pub fn run_ranges<P: Pass>(
+    source: &dyn Source,
+    view: &View,
+    ctx: &Ctx,
+    stage: &str,
+    pass: &P,
+    ranges: &[usize],
+) -> Result<Vec<P::Partial>> {
+    check_ranges(source, ranges)?;
+    let grid = source.grid();
+    let blocks: Vec<usize> = ranges
+        .iter()
+        .flat_map(|&r| grid.blocks(r))
+        .filter(|&b| view.touches(&grid.rows(b)))
+        .collect();
+    let merger = Mutex::new(Merger {
+        next: 0,
+        waiting: BTreeMap::new(),
+        merged: ranges.iter().map(|_| pass.empty()).collect(),
+    });
+    stream(source, view, ctx, stage, blocks.iter().copied(), |number, block| {
+        let mut partial = pass.empty();
+        pass.fold(block, &mut partial)?;
+        let place = |n: usize| blocks.partition_point(|&b| b < n);
+        let mut merger = merger.lock().unwrap_or_else(PoisonError::into_inner);
+        merger.waiting.insert(place(number), partial);
+        loop {
+            let next = merger.next;
+            let Some(partial) = merger.waiting.remove(&next) else { break };
+            let range = grid.range_of(blocks[next]);
+            let at = ranges.partition_point(|&r| r < range);
+            pass.merge(&mut merger.merged[at], partial);
+            merger.next += 1;
+        }
+        Ok(())
+    })?;
+    Ok(merger.into_inner().unwrap_or_else(PoisonError::into_inner).merged)
+}
+
+/// Partials of blocks, merged as soon as all before them are.
+struct Merger<T> {
+    next: usize,
+    waiting: BTreeMap<usize, T>,
+    merged: Vec<T>,
+}
+
+/// Runs a tiled pass over the whole view and returns its tiles.
+///
+/// # Errors
+/// As [`stream`], and what folding reports.
+pub fn run_tiled<P: TiledPass>(
+    source: &dyn Source,
+    view: &View,
+    ctx: &Ctx,
+    stage: &str,
+    pass: &P,
+) -> Result<Vec<P::Tile>> {
+    let mut total: Vec<P::Tile> = (0..pass.n_tiles()).map(|t| pass.empty(t)).collect();
+    for range in 0..source.grid().n_ranges() {
+        let tiles = run_tiled_ranges(source, view, ctx, stage, pass, range)?;
+        for (t, (into, from)) in total.iter_mut().zip(tiles).enumerate() {
+            pass.merge(t, into, from);
+        }
+    }
+    Ok(total)
+}
+
+/// Runs a tiled pass over one range and returns the range's tiles.
+///
+/// # Errors
+/// As [`stream`], and what folding reports.
+pub fn run_tiled_ranges<P: TiledPass>(
+    source: &dyn Source,
+    view: &View,
+    ctx: &Ctx,
+    stage: &str,
+    pass: &P,
+    range: usize,
+) -> Result<Vec<P::Tile>> {
+    check_ranges(source, &[range])?;
+    let grid = source.grid();
+    let blocks: Vec<usize> =
+        grid.blocks(range).filter(|&b| view.touches(&grid.rows(b))).collect();
+    let tiles: Vec<Mutex<Tile<P::Tile>>> = (0..pass.n_tiles())
+        .map(|t| Mutex::new(Tile { next: 0, partial: pass.empty(t) }))
+        .collect();
+    let window = Window::default();
+    let most = 2 * ctx.threads();
+    stream(source, view, ctx, stage, blocks.iter().copied(), |number, block| {
+        let place = blocks.partition_point(|&b| b < number);
+        window.insert(place, std::mem::take(block), tiles.len());
+        // A block is in the window until every tile has taken it. Whoever
+        // finds the window full waits for the tiles that lag behind.
+        let full = window.len() > most;
+        for (t, tile) in tiles.iter().enumerate() {
+            let mut tile = if full {
+                tile.lock().unwrap_or_else(PoisonError::into_inner)
+            } else {
+                match tile.try_lock() {
+                    Ok(tile) => tile,
+                    Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                    Err(std::sync::TryLockError::WouldBlock) => continue,
+                }
+            };
+            while let Some(next) = window.get(tile.next) {
+                pass.fold(&next, t, &mut tile.partial)?;
+                window.taken(tile.next);
+                tile.next += 1;
+            }
+        }
+        Ok(())
+    })?;
+    // What was left because its tile was busy.
+    ctx.parallel(stage, tiles.len(), || (), |t, ()| {
+        let mut tile = tiles[t].lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(next) = window.get(tile.next) {
+            pass.fold(&next, t, &mut tile.partial)?;
+            window.taken(tile.next);
+            tile.next += 1;
+        }
+        Ok(())
+    })?;
+    Ok(tiles
+        .into_iter()
+        .map(|tile| tile.into_inner().unwrap_or_else(PoisonError::into_inner).partial)
+        .collect())
+}
+
+struct Tile<T> {
+    next: usize,
+    partial: T,
+}
+
+/// Decoded blocks that some tile has not taken yet.
+#[derive(Default)]
+struct Window {
+    blocks: Mutex<BTreeMap<usize, (Arc<RowBlock>, usize)>>,
+}
+
+impl Window {
+    fn insert(&self, place: usize, block: RowBlock, n_tiles: usize) {
+        if n_tiles > 0 {
+            self.lock().insert(place, (Arc::new(block), n_tiles));
+        }
+    }
+
+    fn get(&self, place: usize) -> Option<Arc<RowBlock>> {
+        self.lock().get(&place).map(|(block, _)| Arc::clone(block))
+    }
+
+    fn taken(&self, place: usize) {
+        let mut blocks = self.lock();
+        if let Some((_, left)) = blocks.get_mut(&place) {
+            *left -= 1;
+            if *left == 0 {
+                blocks.remove(&place);
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, (Arc<RowBlock>, usize)>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check_ranges(source: &dyn Source, ranges: &[usize]) -> Result<()> {
+    let n = source.grid().n_ranges();
+    if ranges.iter().all(|&r| r < n) && ranges.windows(2).all(|w| w[0] < w[1]) {
+        Ok(())
+    } else {
+        Err(Error::InvalidInput {
+            argument: "ranges",
+            message: format!("ranges must increase and lie below {n}"),
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! Passes: every scan is fold, merge, finish.
+//!
+//! A [`Pass`] folds row blocks into partials. The executor gives each block a
+//! fresh partial and merges them in the order of the grid: blocks into their
+//! range, ranges from left to right. The order depends on the grid alone, so
+//! one thread, many threads and processes that take whole ranges give the same
+//! bits. A [`TiledPass`] has a partial too large for that; its threads share one
+//! per range by owning disjoint tiles of it, each folded in block order.
+//!
+//! Memory: per worker one block and its encoded chunks, about 40 MB; partials of
+//! blocks that wait for their turn, at most two per thread; for tiled passes one
+//! partial per range in work and the total.
+
+mod executor;
+mod stream;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use executor::{merge_partials, run, run_ranges, run_tiled, run_tiled_ranges};
+pub use stream::stream;
+
+use crate::error::{Error, Result};
+use crate::matrix::RowBlock;
+
+/// A scan whose partial is small enough to have one per block.
+///
+/// Duties of an implementer:
+/// 1. An [`empty`](Pass::empty) partial is neutral for [`merge`](Pass::merge).
+/// 2. `merge` is called with partials in file order; it may concatenate.
+/// 3. `fold` sees each block once, into a partial that nothing was folded into.
+/// 4. What a pass writes per row goes by [`RowBlock::rows`], the position in the
+///    view, not by the order of folding.
+pub trait Pass: Sync {
+    /// What a block or a range comes to.
+    type Partial: Send + Serialize + DeserializeOwned;
+
+    /// The neutral partial.
+    fn empty(&self) -> Self::Partial;
+    /// Adds a block.
+    ///
+    /// # Errors
+    /// When the values are not what the pass needs.
+    fn fold(&self, block: &RowBlock, partial: &mut Self::Partial) -> Result<()>;
+    /// Adds `from`, which comes later in the file.
+    fn merge(&self, into: &mut Self::Partial, from: Self::Partial);
+}
+
+/// A scan whose partial is shared by the threads, tile by tile.
+///
+/// Duties of an implementer:
+/// 1. Tiles are disjoint and their number does not depend on threads.
+/// 2. `fold` of tile `t` reads of the block only what belongs to `t`, in the
+///    block's order.
+/// 3. An empty tile is neutral for `merge`.
+pub trait TiledPass: Sync {
+    /// One tile of the partial.
+    type Tile: Send + Serialize + DeserializeOwned;
+
+    /// Number of tiles.
+    fn n_tiles(&self) -> usize;
+    /// Neutral tile `tile`.
+    fn empty(&self, tile: usize) -> Self::Tile;
+    /// Adds what of the block belongs to tile `tile`.
+    ///
+    /// # Errors
+    /// When the values are not what the pass needs.
+    fn fold(&self, block: &RowBlock, tile: usize, partial: &mut Self::Tile) -> Result<()>;
+    /// Adds `from`, which comes later in the file.
+    fn merge(&self, tile: usize, into: &mut Self::Tile, from: Self::Tile);
+}
+
+/// A partial as bytes, for another process.
+///
+/// # Errors
+/// When it can't be encoded.
+pub fn to_bytes<T: Serialize>(partial: &T) -> Result<Vec<u8>> {
+    postcard::to_allocvec(partial).map_err(|e| Error::BadPartial { reason: e.to_string() })
+}
+
+/// A partial from [`to_bytes`].
+///
+/// # Errors
+/// When the bytes are none of the expected type.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    postcard::from_bytes(bytes).map_err(|e| Error::BadPartial { reason: e.to_string() })
+}

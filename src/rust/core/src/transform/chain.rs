@@ -1,0 +1,223 @@
+//! The chain as a description, and the view that runs it.
+
+use serde::{Deserialize, Serialize};
+
+use super::log1p::{Log1p, RowTable, normalize_log1p};
+use super::normalize::Normalize;
+use super::scale::ScaleGenes;
+use super::subset::{GeneSelection, RowSelection};
+use crate::error::{Error, Result};
+use crate::matrix::RowBlock;
+
+/// One operation of the chain, as it is stored and sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    /// New column `j` is the old column `genes[j]`; any order, repeats allowed.
+    SelectGenes {
+        /// Old columns, from zero.
+        genes: Vec<u32>,
+    },
+    /// `(x * target) / total` of the row.
+    Normalize {
+        /// The common total.
+        target: f64,
+        /// Columns left out of the totals.
+        excluded: Vec<u32>,
+    },
+    /// `ln(1 + x)`, or the logarithm to a base.
+    Log1p {
+        /// `None` is the natural logarithm.
+        base: Option<f64>,
+    },
+    /// Centre, scale, clip; leaves a background (see [`View::background`]).
+    Scale(ScaleGenes),
+}
+
+/// The operations of a view, in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Chain {
+    /// The operations.
+    pub ops: Vec<Op>,
+    /// Set where the stored values are logarithms already: their base
+    /// (`e` for natural ones).
+    pub stored_log: Option<f64>,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    SelectGenes(GeneSelection),
+    Normalize(Normalize),
+    Log1p(Log1p),
+    NormalizeLog1p(Normalize, Log1p),
+    Scale(ScaleGenes, Vec<f64>),
+}
+
+/// Selected rows of a source and a chain over them, ready to run.
+#[derive(Debug, Clone)]
+pub struct View {
+    rows: Option<RowSelection>,
+    steps: Vec<Step>,
+    unlog: Unlog,
+    n_obs: usize,
+    n_vars: usize,
+    keeps_linear: bool,
+    background: Option<Vec<f64>>,
+}
+
+/// Where the values before the logarithm come from.
+#[derive(Debug, Clone, Copy)]
+enum Unlog {
+    /// The chain takes a logarithm: what went into it.
+    Chain,
+    /// The file holds logarithms: their inverse.
+    Stored(Log1p),
+    /// No logarithm anywhere: the values themselves.
+    Plain,
+}
+
+/// A worker's spare memory for running views.
+#[derive(Default)]
+pub struct ViewScratch {
+    spare: RowBlock,
+    table: RowTable,
+}
+
+impl View {
+    /// A view of a matrix of `n_obs` by `n_vars`. `rows[i]` is the matrix's row
+    /// at position `i` of the view; `None` takes all in order.
+    ///
+    /// # Errors
+    /// When a selection or an operation does not fit the shape.
+    pub fn new(
+        n_obs: usize,
+        n_vars: usize,
+        rows: Option<&[usize]>,
+        chain: &Chain,
+    ) -> Result<Self> {
+        let rows = rows.map(|rows| RowSelection::new(rows, n_obs)).transpose()?;
+        let mut width = n_vars;
+        let mut steps: Vec<Step> = Vec::with_capacity(chain.ops.len());
+        let mut background = None;
+        let mut unlog = match chain.stored_log {
+            Some(base) => Unlog::Stored(Log1p::new((base != std::f64::consts::E).then_some(base))),
+            None => Unlog::Plain,
+        };
+        for op in &chain.ops {
+            if background.is_some() {
+                return Err(Error::InvalidInput {
+                    argument: "chain",
+                    message: "nothing but a selection of cells can follow scaling".into(),
+                });
+            }
+            match op {
+                Op::SelectGenes { genes } => {
+                    steps.push(Step::SelectGenes(GeneSelection::new(genes, width)?));
+                    width = genes.len();
+                }
+                Op::Normalize { target, excluded } => {
+                    let excluded = (!excluded.is_empty()).then(|| {
+                        let mut mask = vec![false; width];
+                        for gene in excluded {
+                            if let Some(slot) = mask.get_mut(*gene as usize) {
+                                *slot = true;
+                            }
+                        }
+                        mask
+                    });
+                    steps.push(Step::Normalize(Normalize { target: *target, excluded }));
+                }
+                Op::Log1p { base } => {
+                    let log = Log1p::new(*base);
+                    unlog = Unlog::Chain;
+                    match steps.pop() {
+                        Some(Step::Normalize(normalize)) => {
+                            steps.push(Step::NormalizeLog1p(normalize, log));
+                        }
+                        before => {
+                            steps.extend(before);
+                            steps.push(Step::Log1p(log));
+                        }
+                    }
+                }
+                Op::Scale(scale) => {
+                    if scale.mean.len() != width || scale.sd.len() != width {
+                        return Err(Error::InvalidInput {
+                            argument: "chain",
+                            message: format!(
+                                "scaling knows {} genes where there are {width}",
+                                scale.mean.len()
+                            ),
+                        });
+                    }
+                    let zeros = scale.background();
+                    steps.push(Step::Scale(scale.clone(), zeros.clone()));
+                    background = Some(zeros);
+                }
+            }
+        }
+        let n_obs = rows.as_ref().map_or(n_obs, RowSelection::len);
+        Ok(View { rows, steps, unlog, n_obs, n_vars: width, keeps_linear: false, background })
+    }
+
+    /// The same view, whose blocks carry the values before the logarithm too.
+    #[must_use]
+    pub fn with_linear(mut self) -> Self {
+        self.keeps_linear = true;
+        self
+    }
+
+    /// Number of rows of the view.
+    #[must_use]
+    pub fn n_obs(&self) -> usize {
+        self.n_obs
+    }
+
+    /// Number of columns of the view.
+    #[must_use]
+    pub fn n_vars(&self) -> usize {
+        self.n_vars
+    }
+
+    /// What has to be added to each column of every row, where the chain scales.
+    #[must_use]
+    pub fn background(&self) -> Option<&[f64]> {
+        self.background.as_deref()
+    }
+
+    /// Whether the view has a row among these of the matrix.
+    #[must_use]
+    pub fn touches(&self, rows: &std::ops::Range<usize>) -> bool {
+        match &self.rows {
+            None => !rows.is_empty(),
+            Some(selection) => selection.touches(rows),
+        }
+    }
+
+    /// Turns a decoded block of the matrix into a block of the view.
+    pub fn apply(&self, block: &mut RowBlock, scratch: &mut ViewScratch) {
+        block.linear.clear();
+        if let Some(rows) = &self.rows {
+            rows.apply(block, &mut scratch.spare);
+        }
+        for step in &self.steps {
+            match step {
+                Step::SelectGenes(genes) => genes.apply(block, &mut scratch.spare),
+                Step::Normalize(normalize) => normalize.apply(block),
+                Step::Log1p(log) => log.apply(block, self.keeps_linear),
+                Step::NormalizeLog1p(normalize, log) => {
+                    normalize_log1p(normalize, *log, block, self.keeps_linear, &mut scratch.table);
+                }
+                Step::Scale(scale, background) => scale.apply(background, block),
+            }
+        }
+        if self.keeps_linear {
+            match self.unlog {
+                Unlog::Chain => {}
+                Unlog::Stored(log) => {
+                    block.linear.extend(block.values.iter().map(|&y| log.inverse(y)));
+                }
+                Unlog::Plain => block.linear.extend_from_slice(&block.values),
+            }
+        }
+    }
+}
