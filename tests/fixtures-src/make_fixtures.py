@@ -878,7 +878,7 @@ def bad_files():
     csr(bad("index-too-large", "X", "a column index equals the number of genes"),
         put("X/indices", 3, 8))
     csr(bad("index-negative", "X", "a column index is -1"), put("X/indices", 3, -1))
-    csr(bad("indptr-decreasing", "X", "indptr falls from row 2 to row 3"), put("X/indptr", 2, 2))
+    csr(bad("indptr-decreasing", "X", "indptr falls in the second row"), put("X/indptr", 2, 2))
     csr(bad("indptr-start", "X", "indptr starts at 1"), put("X/indptr", 0, 1))
     csr(bad("indptr-past-end", "X", "indptr ends after the last value"), put("X/indptr", 6, 1000))
     csr(bad("indptr-length", "X", "indptr has 6 entries instead of 7"),

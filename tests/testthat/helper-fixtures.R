@@ -26,7 +26,12 @@ fixture_manifest <- function() {
 
 # Numbers of the manifest; "NaN", "Inf", "-Inf" and "NA" stand as strings.
 manifest_numbers <- function(values) {
-  as.numeric(vapply(values, as.character, ""))
+  special <- c("NA" = NA, "NaN" = NaN, "Inf" = Inf, "-Inf" = -Inf)
+  vapply(
+    values,
+    \(v) if (is.character(v)) special[[v]] else as.numeric(v),
+    numeric(1)
+  )
 }
 
 # A matrix entry with `values` as a plain matrix without dimnames. An entry that
