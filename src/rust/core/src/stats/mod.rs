@@ -1,3 +1,22 @@
 //! Numerics only: nothing here knows of files, matrices or R.
+//!
+//! Everything in this module is sequential, deterministic and portable: the
+//! same input gives the same bits on every machine, because sums are taken in
+//! the order of their input and ranks and counts are integers.
 
+// Reference values are pasted as R prints them, and most results are exact.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unreadable_literal,
+        clippy::excessive_precision,
+        clippy::float_cmp
+    )
+)]
+
+pub mod adjust;
 pub mod log1p;
+pub mod moments;
+pub mod random;
+pub mod rank;
+pub mod select;

@@ -1,0 +1,191 @@
+//! Adjustment of p-values for multiple tests, as R's `p.adjust`.
+
+use serde::{Deserialize, Serialize};
+
+/// How to adjust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Adjustment {
+    /// Benjamini & Hochberg (1995): false discovery rate.
+    BenjaminiHochberg,
+    /// Benjamini & Yekutieli (2001): false discovery rate under any dependence.
+    BenjaminiYekutieli,
+    /// Bonferroni: family-wise error rate.
+    Bonferroni,
+    /// Holm (1979): family-wise error rate, uniformly better than Bonferroni.
+    Holm,
+}
+
+/// Adjusted p-values, in the order of the input.
+///
+/// # Numerics
+///
+/// As `stats::p.adjust` of R: NaN stays NaN and does not count as a test, a
+/// single test is returned unchanged, and the products are taken in R's order.
+/// Equal p-values get equal adjusted values whatever their order.
+#[must_use]
+pub fn adjust(p_values: &[f64], method: Adjustment) -> Vec<f64> {
+    let mut adjusted = p_values.to_vec();
+    let mut order: Vec<usize> = (0..p_values.len())
+        .filter(|&i| !p_values[i].is_nan())
+        .collect();
+    if order.len() <= 1 {
+        return adjusted;
+    }
+    let n = order.len() as f64;
+    if method == Adjustment::Bonferroni {
+        for &i in &order {
+            adjusted[i] = (n * p_values[i]).min(1.0);
+        }
+        return adjusted;
+    }
+    order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
+    if method == Adjustment::Holm {
+        let mut largest = 0.0_f64;
+        for (rank, &i) in order.iter().enumerate() {
+            largest = largest.max((n - rank as f64) * p_values[i]);
+            adjusted[i] = largest.min(1.0);
+        }
+        return adjusted;
+    }
+    let factor = if method == Adjustment::BenjaminiYekutieli {
+        (1..=order.len()).map(|i| 1.0 / i as f64).sum::<f64>() * n
+    } else {
+        n
+    };
+    let mut smallest = f64::INFINITY;
+    for (rank, &i) in order.iter().enumerate().rev() {
+        smallest = smallest.min(factor / (rank + 1) as f64 * p_values[i]);
+        adjusted[i] = smallest.min(1.0);
+    }
+    adjusted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With ties, a zero, a one, a NaN and values out of order.
+    const P: [f64; 12] = [
+        0.01,
+        0.04,
+        0.04,
+        1e-300,
+        f64::NAN,
+        0.5,
+        0.03,
+        1.0,
+        0.0,
+        0.04,
+        0.2,
+        0.011,
+    ];
+
+    fn check(method: Adjustment, want: [f64; 12]) {
+        for (i, (got, want)) in adjust(&P, method).into_iter().zip(want).enumerate() {
+            let same = (got.is_nan() && want.is_nan()) || (got - want).abs() <= 1e-15 * want;
+            assert!(same, "{method:?} [{i}]: {got} against {want}");
+        }
+    }
+
+    // R 4.2.2: p <- c(.01, .04, .04, 1e-300, NA, .5, .03, 1, 0, .04, .2, .011);
+    // sprintf("%.17g", p.adjust(p, method)) with method BH, BY, bonferroni, holm.
+    #[test]
+    fn agrees_with_p_adjust() {
+        check(
+            Adjustment::BenjaminiHochberg,
+            [
+                0.030249999999999999,
+                0.055,
+                0.055,
+                5.4999999999999999e-300,
+                f64::NAN,
+                0.55000000000000004,
+                0.055,
+                1.0,
+                0.0,
+                0.055,
+                0.24444444444444446,
+                0.030249999999999999,
+            ],
+        );
+        check(
+            Adjustment::BenjaminiYekutieli,
+            [
+                0.09135128968253968,
+                0.16609325396825397,
+                0.16609325396825397,
+                1.6609325396825397e-299,
+                f64::NAN,
+                1.0,
+                0.16609325396825397,
+                1.0,
+                0.0,
+                0.16609325396825397,
+                0.73819223985890658,
+                0.09135128968253968,
+            ],
+        );
+        check(
+            Adjustment::Bonferroni,
+            [
+                0.11,
+                0.44,
+                0.44,
+                1.1e-299,
+                f64::NAN,
+                1.0,
+                0.32999999999999996,
+                1.0,
+                0.0,
+                0.44,
+                1.0,
+                0.121,
+            ],
+        );
+        check(
+            Adjustment::Holm,
+            [
+                0.089999999999999997,
+                0.23999999999999999,
+                0.23999999999999999,
+                9.9999999999999999e-300,
+                f64::NAN,
+                1.0,
+                0.20999999999999999,
+                1.0,
+                0.0,
+                0.23999999999999999,
+                0.60000000000000009,
+                0.089999999999999997,
+            ],
+        );
+    }
+
+    #[test]
+    fn ties_are_adjusted_alike_in_any_order() {
+        let forward = [0.3, 0.1, 0.1, 0.02, 0.1];
+        let mut backward = forward;
+        backward.reverse();
+        for method in [
+            Adjustment::BenjaminiHochberg,
+            Adjustment::BenjaminiYekutieli,
+            Adjustment::Holm,
+        ] {
+            let mut mirrored = adjust(&backward, method);
+            mirrored.reverse();
+            let straight = adjust(&forward, method);
+            assert_eq!(straight, mirrored);
+            assert_eq!(straight[1], straight[2]);
+            assert_eq!(straight[1], straight[4]);
+        }
+    }
+
+    #[test]
+    fn none_and_one_test() {
+        assert!(adjust(&[], Adjustment::BenjaminiHochberg).is_empty());
+        assert_eq!(adjust(&[0.2], Adjustment::BenjaminiYekutieli), [0.2]);
+        let got = adjust(&[f64::NAN, 0.2], Adjustment::Bonferroni);
+        assert!(got[0].is_nan());
+        assert_eq!(got[1], 0.2);
+    }
+}
