@@ -44,8 +44,18 @@ impl<'a> Ctx<'a> {
     /// `memory_bytes` for what a pass holds beside its result, and a directory
     /// for files that spill.
     #[must_use]
-    pub fn new(threads: usize, memory_bytes: u64, scratch: PathBuf, monitor: &'a dyn Monitor) -> Self {
-        Ctx { threads: threads.max(1), memory_bytes, scratch, monitor }
+    pub fn new(
+        threads: usize,
+        memory_bytes: u64,
+        scratch: PathBuf,
+        monitor: &'a dyn Monitor,
+    ) -> Self {
+        Ctx {
+            threads: threads.max(1),
+            memory_bytes,
+            scratch,
+            monitor,
+        }
     }
 
     /// Number of worker threads.
@@ -71,7 +81,11 @@ impl<'a> Ctx<'a> {
     /// # Errors
     /// [`Error::Interrupted`] when it says no.
     pub fn poll(&self, stage: &str, done: u64, total: u64) -> Result<()> {
-        if self.monitor.poll(stage, done, total) { Ok(()) } else { Err(Error::Interrupted) }
+        if self.monitor.poll(stage, done, total) {
+            Ok(())
+        } else {
+            Err(Error::Interrupted)
+        }
     }
 
     /// Runs `worker` on every thread of a pool while `coordinate` runs on the
@@ -195,7 +209,9 @@ impl Stop {
     }
 
     fn into_error(self) -> Option<Error> {
-        self.error.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.error
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,10 +244,15 @@ mod tests {
     fn every_task_runs_once() {
         let ctx = Ctx::new(3, 0, PathBuf::new(), &Silent);
         let hits: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
-        ctx.parallel("test", 100, || (), |i, ()| {
-            hits[i].fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        })
+        ctx.parallel(
+            "test",
+            100,
+            || (),
+            |i, ()| {
+                hits[i].fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            },
+        )
         .unwrap();
         assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
     }
@@ -239,22 +260,34 @@ mod tests {
     #[test]
     fn the_monitor_stops_the_work() {
         let ctx = Ctx::new(2, 0, PathBuf::new(), &StopAfter(5));
-        let outcome = ctx.parallel("test", 10_000, || (), |_, ()| {
-            std::thread::sleep(Duration::from_millis(1));
-            Ok(())
-        });
+        let outcome = ctx.parallel(
+            "test",
+            10_000,
+            || (),
+            |_, ()| {
+                std::thread::sleep(Duration::from_millis(1));
+                Ok(())
+            },
+        );
         assert!(matches!(outcome, Err(Error::Interrupted)));
     }
 
     #[test]
     fn the_first_error_comes_back() {
         let ctx = Ctx::new(2, 0, PathBuf::new(), &Silent);
-        let outcome = ctx.parallel("test", 100, || (), |i, ()| {
-            if i == 3 {
-                return Err(Error::InvalidValues { message: "three".into() });
-            }
-            Ok(())
-        });
+        let outcome = ctx.parallel(
+            "test",
+            100,
+            || (),
+            |i, ()| {
+                if i == 3 {
+                    return Err(Error::InvalidValues {
+                        message: "three".into(),
+                    });
+                }
+                Ok(())
+            },
+        );
         assert!(matches!(outcome, Err(Error::InvalidValues { .. })));
     }
 
@@ -262,10 +295,15 @@ mod tests {
     fn a_panic_of_a_worker_reaches_the_caller() {
         let caught = std::panic::catch_unwind(|| {
             let ctx = Ctx::new(2, 0, PathBuf::new(), &Silent);
-            ctx.parallel("test", 4, || (), |i, ()| {
-                assert!(i != 2, "a planted panic");
-                Ok(())
-            })
+            ctx.parallel(
+                "test",
+                4,
+                || (),
+                |i, ()| {
+                    assert!(i != 2, "a planted panic");
+                    Ok(())
+                },
+            )
         });
         assert!(caught.is_err());
     }

@@ -66,7 +66,10 @@ pub struct Inflater {
 
 impl Default for Inflater {
     fn default() -> Self {
-        Inflater { deflate: Decompressor::new(), spare: Vec::new() }
+        Inflater {
+            deflate: Decompressor::new(),
+            spare: Vec::new(),
+        }
     }
 }
 
@@ -87,7 +90,11 @@ impl Pipeline {
                 _ => None,
             })
             .collect::<Option<Vec<_>>>()?;
-        Some(Pipeline { codecs, element_bytes, chunk_bytes })
+        Some(Pipeline {
+            codecs,
+            element_bytes,
+            chunk_bytes,
+        })
     }
 
     /// Decodes one chunk into `out`, which becomes exactly a chunk long.
@@ -115,7 +122,11 @@ impl Pipeline {
         inflater.spare = spare;
         outcome?;
         if out.len() != self.chunk_bytes {
-            return Err(format!("a chunk of {} bytes holds {}", self.chunk_bytes, out.len()));
+            return Err(format!(
+                "a chunk of {} bytes holds {}",
+                self.chunk_bytes,
+                out.len()
+            ));
         }
         Ok(())
     }
@@ -303,9 +314,17 @@ fn lzf_decode(from: &[u8], room: usize, out: &mut Vec<u8>) -> Result<(), String>
 /// blocks, each with its compressed size; a block that did not shrink is stored.
 fn lz4_decode(from: &[u8], room: usize, out: &mut Vec<u8>) -> Result<(), String> {
     let bad = || "lz4: the stream is damaged".to_owned();
-    let total = from.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
-    let block = from.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
-    let (Some(total), Some(block)) = (total, block) else { return Err(bad()) };
+    let total = from
+        .get(..8)
+        .and_then(|b| b.try_into().ok())
+        .map(u64::from_be_bytes);
+    let block = from
+        .get(8..12)
+        .and_then(|b| b.try_into().ok())
+        .map(u32::from_be_bytes);
+    let (Some(total), Some(block)) = (total, block) else {
+        return Err(bad());
+    };
     let (total, block) = (usize::try_from(total).map_err(|_| bad())?, block as usize);
     if total > room || block == 0 {
         return Err(bad());
@@ -325,7 +344,8 @@ fn lz4_decode(from: &[u8], room: usize, out: &mut Vec<u8>) -> Result<(), String>
         if packed == length {
             into.copy_from_slice(bytes);
         } else {
-            let n = lz4_flex::block::decompress_into(bytes, into).map_err(|e| format!("lz4: {e}"))?;
+            let n =
+                lz4_flex::block::decompress_into(bytes, into).map_err(|e| format!("lz4: {e}"))?;
             if n != length {
                 return Err(bad());
             }
@@ -341,14 +361,25 @@ mod tests {
     use super::*;
 
     fn spec(id: i32) -> FilterSpec {
-        FilterSpec { id, parameters: vec![] }
+        FilterSpec {
+            id,
+            parameters: vec![],
+        }
     }
 
-    fn decode(ids: &[i32], raw: &[u8], mask: u32, width: usize, n: usize) -> Result<Vec<u8>, String> {
+    fn decode(
+        ids: &[i32],
+        raw: &[u8],
+        mask: u32,
+        width: usize,
+        n: usize,
+    ) -> Result<Vec<u8>, String> {
         let specs: Vec<_> = ids.iter().map(|id| spec(*id)).collect();
         let pipeline = Pipeline::new(&specs, width, n).expect("known filters");
         let mut out = Vec::new();
-        pipeline.decode(raw, mask, &mut Inflater::default(), &mut out).map(|()| out)
+        pipeline
+            .decode(raw, mask, &mut Inflater::default(), &mut out)
+            .map(|()| out)
     }
 
     #[test]
@@ -362,7 +393,10 @@ mod tests {
                     shuffled[b * n + i] = plain[i * width + b];
                 }
             }
-            assert_eq!(decode(&[2], &shuffled, 0, width, plain.len()).unwrap(), plain);
+            assert_eq!(
+                decode(&[2], &shuffled, 0, width, plain.len()).unwrap(),
+                plain
+            );
         }
     }
 

@@ -58,7 +58,8 @@ impl RowBlock {
     /// Bytes that the block's entries take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.indices.len() * 4 + (self.values.len() + self.linear.len()) * 8
+        self.indices.len() * 4
+            + (self.values.len() + self.linear.len()) * 8
             + (self.indptr.len() + self.rows.len()) * 8
     }
 }

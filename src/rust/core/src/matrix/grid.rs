@@ -57,7 +57,8 @@ impl Grid {
             // A range ends with the row that carries the total past its share.
             let range_ends =
                 end == n_rows || offset(end) >= (ranges.len() as u64 + 1) * range_values;
-            let block_ends = offset(end) - offset(start) >= BLOCK_VALUES || end - start >= BLOCK_ROWS;
+            let block_ends =
+                offset(end) - offset(start) >= BLOCK_VALUES || end - start >= BLOCK_ROWS;
             if range_ends || block_ends {
                 blocks.push(start..end);
                 start = end;

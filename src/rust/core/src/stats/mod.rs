@@ -8,6 +8,7 @@
 #![cfg_attr(
     test,
     allow(
+        clippy::approx_constant,
         clippy::unreadable_literal,
         clippy::excessive_precision,
         clippy::float_cmp
@@ -15,6 +16,7 @@
 )]
 
 pub mod adjust;
+pub mod dist;
 pub mod log1p;
 pub mod moments;
 pub mod random;

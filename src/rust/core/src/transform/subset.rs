@@ -21,7 +21,11 @@ impl RowSelection {
                 message: format!("row {} is selected, but there are {n_obs}", row + 1),
             });
         }
-        let mut sorted: Vec<_> = rows.iter().enumerate().map(|(at, &row)| (row, at)).collect();
+        let mut sorted: Vec<_> = rows
+            .iter()
+            .enumerate()
+            .map(|(at, &row)| (row, at))
+            .collect();
         if !rows.is_sorted() {
             sorted.sort_unstable();
         }
@@ -41,12 +45,17 @@ impl RowSelection {
     /// Keeps the selected rows of a block, in file order, and gives each its
     /// position in the view. `spare` is swapped in.
     pub(crate) fn apply(&self, block: &mut RowBlock, spare: &mut RowBlock) {
-        let (Some(&first), Some(&last)) = (block.rows.first(), block.rows.last()) else { return };
+        let (Some(&first), Some(&last)) = (block.rows.first(), block.rows.last()) else {
+            return;
+        };
         let from = self.sorted.partition_point(|(row, _)| *row < first);
         let to = self.sorted.partition_point(|(row, _)| *row <= last);
         let chosen = &self.sorted[from..to];
         let complete = chosen.len() == block.rows.len()
-            && chosen.iter().zip(&block.rows).all(|((row, _), have)| row == have);
+            && chosen
+                .iter()
+                .zip(&block.rows)
+                .all(|((row, _), have)| row == have);
         if complete {
             block.rows.clear();
             block.rows.extend(chosen.iter().map(|(_, at)| at));
