@@ -1,1 +1,19 @@
-//! R bindings.
+//! R bindings of `scoom-core`: convert, call, convert back.
+//!
+//! Every `rs_*` function takes [`Robj`](extendr_api::Robj) arguments only and
+//! runs its body in [`guard`](guard::guard), which answers with
+//! `list(ok =, err =)`; `rs_unwrap()` in `R/call.R` returns the one or raises
+//! the other. Nothing else may cross the border: an error that extendr raises
+//! itself reaches C as a format string.
+
+#![expect(missing_docs, reason = "`extendr_module!` makes public functions without")]
+
+mod guard;
+mod interrupt;
+
+use extendr_api::prelude::*;
+
+extendr_module! {
+    mod scoom;
+    use guard;
+}

@@ -1,0 +1,18 @@
+# Shared by the scripts in dev/: sourced, not run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+# One build directory for everything, outside the tree: R CMD build copies all
+# that it finds inside.
+export CARGO_TARGET_DIR="${SCOOM_TARGET_DIR:-${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/scoom/target}}"
+export SCOOM_TARGET_DIR="$CARGO_TARGET_DIR"
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+# version_at_least FOUND MINIMUM
+version_at_least() {
+  [ -n "$1" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
+}
+msrv() { sed -n 's/^rust-version = "\(.*\)"/\1/p' src/rust/Cargo.toml; }
+if have R; then R_HOME="$(R RHOME)"; export R_HOME; fi

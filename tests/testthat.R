@@ -1,0 +1,4 @@
+library(testthat)
+library(scoom)
+
+test_check("scoom")
