@@ -2,9 +2,9 @@
 
 #' A progress bar for the engine to drive
 #'
-#' The bar appears when the work has taken two seconds, shows the time that
+#' The bar appears when a stage has taken two seconds, shows the time that
 #' remains, and goes away with the frame `.envir`. `options(scoom.progress =
-#' FALSE)` switches it off.
+#' FALSE)` switches it off, `TRUE` writes it to logs too.
 #'
 #' @param label What is being done, as the user would say it.
 #' @param progress `TRUE`, `FALSE`, or `NULL` for the option.
@@ -13,49 +13,41 @@
 #'   returns `FALSE` when it was interrupted, never raises an error.
 #' @noRd
 progress_bar <- function(label, progress = NULL, .envir = parent.frame()) {
-  progress <- progress %||% getOption("scoom.progress", TRUE)
-  if (!is_true(progress)) {
+  # Where lines can't be redrawn (a log, a report) a bar is noise.
+  lively <- cli::is_dynamic_tty()
+  if (!is_true(progress %||% getOption("scoom.progress", lively))) {
     return(NULL)
   }
-  force(label)
+  label <- verbatim(label)
   bar <- NULL
-  current <- ""
-  since <- Sys.time()
+  stage_shown <- NULL
+  # cli keeps a bar invisible for its first two seconds.
   start <- function(stage, total) {
-    finish()
-    current <<- stage
     bar <<- cli::cli_progress_bar(
-      name = verbatim(label),
-      status = stage,
-      total = total,
-      format = paste(
-        "{cli::pb_name}{cli::pb_status} {cli::pb_bar} {cli::pb_percent}",
-        "| ETA: {cli::pb_eta}"
+      format = paste0(
+        label,
+        if (nzchar(stage)) paste0(": ", verbatim(stage)),
+        " {cli::pb_bar} {cli::pb_percent} | ETA: {cli::pb_eta}"
       ),
-      clear = TRUE,
-      .auto_close = TRUE,
+      total = total,
       .envir = .envir
     )
+    stage_shown <<- stage
   }
-  finish <- function() {
-    if (!is.null(bar)) {
-      cli::cli_progress_done(id = bar, .envir = .envir)
-      bar <<- NULL
+  update <- function(stage, done, total) {
+    if (!identical(stage, stage_shown)) {
+      if (!is.null(bar)) {
+        cli::cli_progress_done(id = bar, .envir = .envir)
+      }
+      start(stage, total)
     }
+    cli::cli_progress_update(id = bar, set = min(done, total), .envir = .envir)
   }
   function(stage, done, total) {
     tryCatch(
       {
-        if (total > 0 && difftime(Sys.time(), since, units = "secs") >= 2) {
-          if (is.null(bar) || !identical(stage, current)) {
-            start(stage, total)
-          }
-          cli::cli_progress_update(
-            id = bar,
-            set = min(done, total),
-            force = TRUE,
-            .envir = .envir
-          )
+        if (total > 0) {
+          update(stage, done, total)
         }
         TRUE
       },

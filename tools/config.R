@@ -22,10 +22,18 @@ system_hdf5 <- function() {
   if (windows) {
     return(NULL)
   }
-  found <- c(lapply(c("hdf5", "hdf5-serial"), hdf5_by_pkg_config),
-             list(hdf5_by_h5cc()))
-  found <- Filter(\(x) !is.null(x) && at_least(x$version, min_hdf5), found)
-  if (length(found)) found[[1L]]
+  searches <- list(
+    \() hdf5_by_pkg_config("hdf5"),
+    \() hdf5_by_pkg_config("hdf5-serial"),
+    hdf5_by_h5cc
+  )
+  for (search in searches) {
+    found <- search()
+    if (!is.null(found) && at_least(found$version, min_hdf5)) {
+      return(found)
+    }
+  }
+  NULL
 }
 
 hdf5_by_pkg_config <- function(name) {

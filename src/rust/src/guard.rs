@@ -1,13 +1,12 @@
 //! The one place where errors and panics turn into R values.
 
-use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
-use scoom_core::{Error, Result};
+use scoom_core::error::{Error, Result};
 
 use crate::interrupt::RMonitor;
 
@@ -16,11 +15,11 @@ use crate::interrupt::RMonitor;
 ///
 /// A panic is an error of kind `internal`; its message says where it happened.
 pub fn guard<T: Into<Robj>>(body: impl FnOnce() -> Result<T>) -> Robj {
-    remember_where_panics_happen();
+    remember_panics();
     match panic::catch_unwind(AssertUnwindSafe(|| body().map(Into::into))) {
         Ok(Ok(value)) => list!(ok = value, err = NULL).into(),
         Ok(Err(error)) => failure(error.kind(), &error.to_string(), &error.fields()),
-        Err(payload) => failure("internal", &panic_text(payload.as_ref()), &[]),
+        Err(_) => failure("internal", &last_panic(), &[]),
     }
 }
 
@@ -37,32 +36,34 @@ fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{FFFD}")
 }
 
-/// Where the latest panic happened: the payload does not say, the hook does.
-static PANICKED_AT: Mutex<Option<String>> = Mutex::new(None);
+/// What the latest panic said and where, which only the hook gets to see.
+static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
-fn remember_where_panics_happen() {
+fn last_panic() -> MutexGuard<'static, String> {
+    LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember_panics() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let place = info.location().map(ToString::to_string);
-            *PANICKED_AT.lock().unwrap_or_else(PoisonError::into_inner) = place;
+            let payload = info.payload();
+            let text = payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("a panic without a message");
+            // A scope panics after its thread did; the thread knows why.
+            if text != "a scoped thread panicked" {
+                *last_panic() = match info.location() {
+                    Some(place) => format!("{text} ({place})"),
+                    None => text.to_owned(),
+                };
+            }
             previous(info);
         }));
     });
-}
-
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a message");
-    let place = PANICKED_AT.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match place {
-        Some(place) => format!("{text} ({place})"),
-        None => text.to_owned(),
-    }
 }
 
 /// Ends in the way that `how` names, so that tests can see each of them from R:
