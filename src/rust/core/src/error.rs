@@ -30,6 +30,12 @@ pub enum Error {
         /// The operating system's reason.
         reason: String,
     },
+    /// Another process holds the file's lock for writing.
+    #[error("{path} is being written by another process")]
+    FileInUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is not HDF5.
     #[error("{path} is not an HDF5 file")]
     NotHdf5 {
@@ -189,6 +195,7 @@ impl Error {
             Error::FileMissing { .. } => "file_missing",
             Error::IsDirectory { .. } => "is_directory",
             Error::Permission { .. } => "permission",
+            Error::FileInUse { .. } => "file_in_use",
             Error::NotHdf5 { .. } => "not_hdf5",
             Error::Truncated { .. } => "truncated",
             Error::NotAnnData { .. } => "not_anndata",
@@ -217,6 +224,7 @@ impl Error {
         match self {
             Error::FileMissing { path: p }
             | Error::IsDirectory { path: p }
+            | Error::FileInUse { path: p }
             | Error::NotHdf5 { path: p } => vec![path(p)],
             Error::Permission { path: p, reason }
             | Error::Truncated { path: p, reason }

@@ -4,6 +4,8 @@
 //! crate-wide lock. Values arrive in the file's own type; [`NumType`] converts
 //! them. Memory: what the caller's buffers hold.
 
+pub(crate) mod values;
+
 use std::path::{Path, PathBuf};
 
 use hdf5_metno::{Dataset, File, sync::sync};
