@@ -89,8 +89,12 @@ impl<'a> Ctx<'a> {
     }
 
     /// Runs `worker` on every thread of a pool while `coordinate` runs on the
-    /// calling thread. The first error of a worker, or of the coordinator, is
-    /// returned; either raises the stop flag that all of them watch.
+    /// calling thread. Either of them raises the stop flag that all watch when
+    /// it fails. What a worker met is returned before what the coordinator saw
+    /// of it, and a cause before those who only say that somebody stopped.
+    ///
+    /// Where the system grants fewer threads than asked for, those it grants do
+    /// all the work.
     ///
     /// # Panics
     /// A panic of a worker is resumed on the calling thread.
@@ -101,26 +105,46 @@ impl<'a> Ctx<'a> {
     {
         let stop = Stop::default();
         let coordinated = std::thread::scope(|scope| {
+            let mut team = Vec::with_capacity(self.threads);
             for index in 0..self.threads {
                 let (stop, worker) = (&stop, &worker);
                 stop.running.fetch_add(1, Ordering::SeqCst);
-                scope.spawn(move || {
+                let spawned = std::thread::Builder::new().spawn_scoped(scope, move || {
                     let _leaving = Leaving(stop);
                     if let Err(error) = worker(index, stop) {
                         stop.fail(error);
                     }
                 });
+                match spawned {
+                    Ok(member) => team.push(member),
+                    Err(source) => {
+                        stop.running.fetch_sub(1, Ordering::SeqCst);
+                        if team.is_empty() {
+                            let (action, path) = ("start a thread for", self.scratch.clone());
+                            return Err(Error::Io { action, path, source });
+                        }
+                        break;
+                    }
+                }
             }
-            let outcome = coordinate(&stop);
-            if outcome.is_err() {
-                stop.raise();
+            let outcome = {
+                let _ending = Ending(&stop);
+                let outcome = coordinate(&stop);
+                if outcome.is_err() {
+                    stop.raise();
+                }
+                outcome
+            };
+            for member in team {
+                if let Err(panic) = member.join() {
+                    std::panic::resume_unwind(panic);
+                }
             }
             outcome
         });
-        match stop.into_error() {
-            // What a worker met comes before what the coordinator saw of it.
-            Some(error) => Err(error),
-            None => coordinated,
+        match (stop.into_error(), coordinated) {
+            (Some(Error::Interrupted), Err(error)) | (Some(error), _) => Err(error),
+            (None, outcome) => outcome,
         }
     }
 
@@ -229,6 +253,17 @@ impl Drop for Leaving<'_> {
     }
 }
 
+/// Stops the workers when the coordinator panics.
+struct Ending<'a>(&'a Stop);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.raise();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_a_worker_reaches_the_caller() {
+    fn a_panic_of_a_worker_reaches_the_caller_with_its_message() {
         let caught = std::panic::catch_unwind(|| {
             let ctx = Ctx::new(2, 0, PathBuf::new(), &Silent);
             ctx.parallel(
@@ -305,6 +340,63 @@ mod tests {
                 },
             )
         });
+        let message = caught.expect_err("it panicked");
+        assert_eq!(message.downcast_ref::<&str>(), Some(&"a planted panic"));
+    }
+
+    #[test]
+    fn the_cause_hides_behind_no_interruption() {
+        let ctx = Ctx::new(2, 0, PathBuf::new(), &Silent);
+        let outcome = ctx.with_workers(
+            |_, stop| {
+                while !stop.is_raised() {
+                    std::thread::yield_now();
+                }
+                Err(Error::Interrupted)
+            },
+            |_| Err(Error::InvalidValues { message: "the cause".into() }),
+        );
+        assert!(matches!(outcome, Err(Error::InvalidValues { .. })), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_panic_of_the_coordinator_ends_the_workers() {
+        let caught = std::panic::catch_unwind(|| {
+            let ctx = Ctx::new(2, 0, PathBuf::new(), &Silent);
+            ctx.with_workers(
+                |_, stop| {
+                    while !stop.is_raised() {
+                        std::thread::yield_now();
+                    }
+                    Ok(())
+                },
+                |_| panic!("a planted panic"),
+            )
+        });
         assert!(caught.is_err());
+    }
+
+    /// Many short calls from several threads, nested in each other.
+    #[test]
+    fn short_calls_end_whatever_happens_in_them() {
+        let one = |outer: usize| {
+            for round in 0..150 {
+                let ctx = Ctx::new(1 + round % 4, 0, PathBuf::new(), &StopAfter(40));
+                let bad = (round + outer) % 7;
+                let outcome = ctx.parallel("outer", 8, || (), |i, ()| {
+                    if i == bad {
+                        return Err(Error::InvalidValues { message: "planted".into() });
+                    }
+                    let inner = Ctx::new(2, 0, PathBuf::new(), &Silent);
+                    inner.parallel("inner", 3, || (), |_, ()| Ok(()))
+                });
+                assert!(matches!(outcome, Err(Error::InvalidValues { .. })), "{outcome:?}");
+            }
+        };
+        std::thread::scope(|scope| {
+            for outer in 0..3 {
+                scope.spawn(move || one(outer));
+            }
+        });
     }
 }
