@@ -59,10 +59,9 @@ impl Values {
             values.iter().map(ToString::to_string).collect()
         }
         match self {
-            Self::Bool(values) => values
-                .iter()
-                .map(|&value| if value { "TRUE" } else { "FALSE" })
-                .collect(),
+            Self::Bool(values) => {
+                values.iter().map(|&value| if value { "TRUE" } else { "FALSE" }).collect()
+            }
             Self::Int32(values) => shown(values),
             Self::Int64(values) => shown(values),
             Self::UInt64(values) => shown(values),
@@ -100,9 +99,7 @@ impl Array {
     /// How many values are missing.
     #[must_use]
     pub fn n_missing(&self) -> usize {
-        self.missing
-            .as_ref()
-            .map_or(0, |mask| mask.iter().filter(|&&gone| gone).count())
+        self.missing.as_ref().map_or(0, |mask| mask.iter().filter(|&&gone| gone).count())
     }
 }
 
@@ -115,7 +112,7 @@ pub(crate) fn read(node: &Node) -> Result<Array> {
     let dataset = node.dataset()?;
     let shape = dataset.get_shape().map_err(|e| node.hdf5("describe", &e))?;
     let dtype = dataset.dtype().map_err(|e| node.hdf5("describe", &e))?;
-    let whole = |e: hdf5_metno::Error| node.hdf5("read", &e);
+    let whole = |e: hdf5_metno::Error| node.unreadable(&e);
     let (values, missing) = match (values::class(&dtype), dtype.to_descriptor()) {
         (TypeClass::Text, _) => (Values::Text(strings::read(dataset).map_err(whole)?), None),
         (TypeClass::Enum, Ok(TypeDescriptor::Enum(kind))) => read_enum(node, dataset, &kind)?,
@@ -128,11 +125,7 @@ pub(crate) fn read(node: &Node) -> Result<Array> {
     if values.len() != n {
         return Err(node.corrupt(format!("{} values for the shape {shape:?}", values.len())));
     }
-    Ok(Array {
-        shape,
-        values,
-        missing,
-    })
+    Ok(Array { shape, values, missing })
 }
 
 /// Reads one field of an array of records.
@@ -223,10 +216,7 @@ enum NumberKind {
 }
 
 impl NumberKind {
-    #[allow(
-        clippy::match_same_arms,
-        reason = "one line per stored type reads best"
-    )]
+    #[allow(clippy::match_same_arms, reason = "one line per stored type reads best")]
     /// `stored` is absent for the widths that hdf5-metno cannot describe, such as
     /// `float16`: class and size decide then, and libhdf5 converts.
     fn of(class: TypeClass, stored: Option<&TypeDescriptor>, size: usize) -> Option<Self> {
@@ -273,11 +263,7 @@ impl ReadAs for Whole<'_> {
         let n = self.0.space()?.size();
         // A damaged shape can claim any size; the library's reader would abort on it.
         drop(values::room::<T>(n)?);
-        if n == 0 {
-            Ok(Vec::new())
-        } else {
-            self.0.read_raw()
-        }
+        if n == 0 { Ok(Vec::new()) } else { self.0.read_raw() }
     }
 }
 
@@ -297,31 +283,20 @@ fn read_enum(
     dataset: &Dataset,
     kind: &EnumType,
 ) -> Result<(Values, Option<Vec<bool>>)> {
-    let codes: Vec<i64> = Whole(dataset)
-        .read_as()
-        .map_err(|e| node.hdf5("read", &e))?;
+    let codes: Vec<i64> = Whole(dataset).read_as().map_err(|e| node.unreadable(&e))?;
     let member = |name: &str| {
-        let found = kind
-            .members
-            .iter()
-            .find(|m| m.name.eq_ignore_ascii_case(name))?;
+        let found = kind.members.iter().find(|m| m.name.eq_ignore_ascii_case(name))?;
         Some(signed(found.value, kind))
     };
     let (Some(yes), Some(no)) = (member("TRUE"), member("FALSE")) else {
         return Ok((Values::Int64(codes), None));
     };
     let absent = member("NA");
-    if let Some(code) = codes
-        .iter()
-        .find(|&&c| c != yes && c != no && Some(c) != absent)
-    {
+    if let Some(code) = codes.iter().find(|&&c| c != yes && c != no && Some(c) != absent) {
         return Err(node.corrupt(format!("{code} is no truth value")));
     }
     let missing = absent.map(|absent| codes.iter().map(|&code| code == absent).collect());
-    Ok((
-        Values::Bool(codes.into_iter().map(|code| code == yes).collect()),
-        missing,
-    ))
+    Ok((Values::Bool(codes.into_iter().map(|code| code == yes).collect()), missing))
 }
 
 /// The value of an enumeration's member, which comes zero-extended.

@@ -73,18 +73,10 @@ impl Frame {
         };
         let mut columns = match node.attr_strings("column-order")? {
             Some(columns) => columns,
-            None => node
-                .members()?
-                .into_iter()
-                .filter(|name| name != CATEGORIES)
-                .collect(),
+            None => node.members()?.into_iter().filter(|name| name != CATEGORIES).collect(),
         };
         columns.retain(|name| *name != index);
-        Ok(Self {
-            node,
-            index,
-            columns,
-        })
+        Ok(Self { node, index, columns })
     }
 
     /// The frame's own node.
@@ -112,12 +104,7 @@ impl Frame {
                     .iter()
                     .any(|column| column == name || column.split('/').next() == Some(name.as_str()))
         };
-        Ok(self
-            .node
-            .members()?
-            .into_iter()
-            .filter(|name| !known(name))
-            .collect())
+        Ok(self.node.members()?.into_iter().filter(|name| !known(name)).collect())
     }
 
     /// The row names as text.
@@ -128,20 +115,16 @@ impl Frame {
     pub(crate) fn names(&self) -> Result<Array> {
         let node = self.node.child(&self.index)?;
         let array = match element::read(&node)? {
-            Element::Array(array) => Array {
-                values: Values::Text(array.values.to_text()),
-                ..array
-            },
+            Element::Array(array) => {
+                Array { values: Values::Text(array.values.to_text()), ..array }
+            }
             Element::Categorical(column) => column.to_array(),
             _ => return Err(node.corrupt("the index is no column of values")),
         };
         if array.shape.len() == 1 {
             Ok(array)
         } else {
-            Err(node.corrupt(format!(
-                "the index has shape {:?}, not a length",
-                array.shape
-            )))
+            Err(node.corrupt(format!("the index has shape {:?}, not a length", array.shape)))
         }
     }
 
@@ -195,12 +178,7 @@ pub(crate) fn read(node: &Node) -> Result<DataFrame> {
             Err(error) => unread.push(Unread::new(&format!("{}/{name}", node.element()), &error)),
         }
     }
-    Ok(DataFrame {
-        index_name: frame.index,
-        index,
-        columns,
-        unread,
-    })
+    Ok(DataFrame { index_name: frame.index, index, columns, unread })
 }
 
 /// Reads a categorical stored as a group (0.2.0).
@@ -219,9 +197,7 @@ pub(crate) fn read_categorical_by_reference(node: &Node) -> Result<Categorical> 
 }
 
 fn referenced_categories(node: &Node) -> Result<Node> {
-    let attr = node
-        .attr("categories")
-        .ok_or_else(|| node.corrupt("no attribute `categories`"))?;
+    let attr = node.attr("categories").ok_or_else(|| node.corrupt("no attribute `categories`"))?;
     let reference: ObjectReference1 = attr
         .read_scalar()
         .map_err(|e| node.corrupt(format!("attribute `categories` is no reference: {e}")))?;
@@ -261,9 +237,5 @@ fn categorical(codes: &Node, categories: Array, ordered: bool) -> Result<Categor
             }
         })
         .collect();
-    Ok(Categorical {
-        codes: checked?,
-        categories,
-        ordered,
-    })
+    Ok(Categorical { codes: checked?, categories, ordered })
 }

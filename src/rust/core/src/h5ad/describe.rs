@@ -13,6 +13,7 @@ use super::dataframe::Frame;
 use super::element;
 use super::encoding::{Encoding, dtype_name};
 use super::file::{H5File, Stamp};
+use super::filters::FilterSpec;
 use super::node::{Node, Object};
 use crate::error::Result;
 
@@ -171,10 +172,7 @@ pub fn describe(path: &Path) -> Result<Description> {
     let raw = raw(&root, n_obs, &mut unread);
     for name in root.members()? {
         if !KNOWN.contains(&name.as_str()) {
-            unread.push(Unread {
-                element: name,
-                reason: "it is no part of AnnData".to_owned(),
-            });
+            unread.push(Unread { element: name, reason: "it is no part of AnnData".to_owned() });
         }
     }
     Ok(Description {
@@ -197,15 +195,11 @@ pub fn describe(path: &Path) -> Result<Description> {
 }
 
 /// The members of a file's root that this reader knows.
-const KNOWN: [&str; 10] = [
-    "X", "layers", "obs", "obsm", "obsp", "raw", "uns", "var", "varm", "varp",
-];
+const KNOWN: [&str; 10] =
+    ["X", "layers", "obs", "obsm", "obsp", "raw", "uns", "var", "varm", "varp"];
 
 fn frame(frame: &Frame, n_rows: usize, unread: &mut Vec<Unread>) -> Result<FrameInfo> {
-    let mut info = FrameInfo {
-        index: frame.index.clone(),
-        ..FrameInfo::default()
-    };
+    let mut info = FrameInfo { index: frame.index.clone(), ..FrameInfo::default() };
     let at = |name: &str| format!("{}/{name}", frame.node().element());
     for name in &frame.columns {
         match column(frame.node(), name, n_rows) {
@@ -217,10 +211,8 @@ fn frame(frame: &Frame, n_rows: usize, unread: &mut Vec<Unread>) -> Result<Frame
         }
     }
     for name in frame.strays()? {
-        unread.push(Unread {
-            element: at(&name),
-            reason: "it is no column of its frame".to_owned(),
-        });
+        unread
+            .push(Unread { element: at(&name), reason: "it is no column of its frame".to_owned() });
     }
     Ok(info)
 }
@@ -247,19 +239,14 @@ fn entries(
     }
     let node = parent.child(group)?;
     if let Object::Dataset(_) = node.object() {
-        unread.push(Unread::new(
-            node.element(),
-            &node.legacy("an array of records (anndata < 0.7)"),
-        ));
+        unread
+            .push(Unread::new(node.element(), &node.legacy("an array of records (anndata < 0.7)")));
         return Ok(Vec::new());
     }
     let mut out = Vec::new();
     for name in node.members()? {
         let element = format!("{}/{name}", node.element());
-        match node
-            .child(&name)
-            .and_then(|child| entry(&child, along, unread))
-        {
+        match node.child(&name).and_then(|child| entry(&child, along, unread)) {
             Ok(entry) => out.push(Entry { name, ..entry }),
             Err(error) => unread.push(Unread::new(&element, &error)),
         }
@@ -284,22 +271,14 @@ fn entry(node: &Node, along: &[usize], unread: &mut Vec<Unread>) -> Result<Entry
     } else if encoding == Encoding::Dict {
         list_unread(node, unread)?;
     }
-    Ok(Entry {
-        name: node.name().to_owned(),
-        element: node.element().to_owned(),
-        encoding,
-        shape,
-    })
+    Ok(Entry { name: node.name().to_owned(), element: node.element().to_owned(), encoding, shape })
 }
 
 /// Looks through nested groups for members that can't be read.
 fn list_unread(node: &Node, unread: &mut Vec<Unread>) -> Result<()> {
     for name in node.members()? {
         let element = format!("{}/{name}", node.element());
-        if let Err(error) = node
-            .child(&name)
-            .and_then(|child| entry(&child, &[], unread))
-        {
+        if let Err(error) = node.child(&name).and_then(|child| entry(&child, &[], unread)) {
             unread.push(Unread::new(&element, &error));
         }
     }
@@ -344,11 +323,7 @@ fn raw(root: &Node, n_obs: usize, unread: &mut Vec<Unread>) -> Option<RawInfo> {
         let node = root.child("raw")?;
         let var = Frame::open(node.child("var")?)?;
         let n_vars = var.n_rows()?;
-        let x = if node.has("X") {
-            Some(matrix(&node.child("X")?)?)
-        } else {
-            None
-        };
+        let x = if node.has("X") { Some(matrix(&node.child("X")?)?) } else { None };
         if let Some(found) = x.as_ref().map(|x| x.shape) {
             if found != [n_obs, n_vars] {
                 return Err(node.corrupt(format!(
@@ -358,12 +333,7 @@ fn raw(root: &Node, n_obs: usize, unread: &mut Vec<Unread>) -> Option<RawInfo> {
             }
         }
         let varm = entries(&node, "varm", &[n_vars], own)?;
-        Ok(RawInfo {
-            n_vars,
-            x,
-            var: frame(&var, n_vars, own)?,
-            varm,
-        })
+        Ok(RawInfo { n_vars, x, var: frame(&var, n_vars, own)?, varm })
     };
     match read(&mut own) {
         Ok(info) => {
@@ -465,43 +435,17 @@ impl Layout {
         let chunk = plist.chunk();
         let n_chunks = chunk.as_ref().map_or(1, |chunk| {
             let shape = dataset.shape();
-            shape
-                .iter()
-                .zip(chunk)
-                .map(|(&n, &step)| n.div_ceil(step.max(1)))
-                .product()
+            shape.iter().zip(chunk).map(|(&n, &step)| n.div_ceil(step.max(1))).product()
         });
         Ok(Self {
             dtype: dataset.dtype().map_err(failed)?,
             chunk,
-            filters: plist
-                .get_filters()
-                .map_err(failed)?
-                .iter()
-                .map(filter_name)
-                .collect(),
+            filters: plist.get_filters().map_err(failed)?.iter().map(filter_name).collect(),
             bytes: (n_chunks <= MAX_CHUNKS_SUMMED).then(|| dataset.storage_size()),
         })
     }
 }
 
-/// The usual name of a chunk filter, its registered number where it has none.
 fn filter_name(filter: &Filter) -> String {
-    match filter.id() {
-        1 => "gzip",
-        2 => "shuffle",
-        3 => "fletcher32",
-        4 => "szip",
-        5 => "nbit",
-        6 => "scaleoffset",
-        32000 => "lzf",
-        32001 => "blosc",
-        32004 => "lz4",
-        32008 => "bitshuffle",
-        32013 => "zfp",
-        32015 => "zstd",
-        32026 => "blosc2",
-        id => return format!("filter {id}"),
-    }
-    .to_owned()
+    FilterSpec { id: filter.id(), parameters: Vec::new() }.name()
 }

@@ -49,11 +49,7 @@ pub struct Dict {
 pub fn read_element(file: &H5File, path: &str) -> Result<Element> {
     let path = path.trim_matches('/');
     let root = file.root()?;
-    if path.is_empty() {
-        read(&root)
-    } else {
-        read(&root.child(path)?)
-    }
+    if path.is_empty() { read(&root) } else { read(&root.child(path)?) }
 }
 
 /// Reads the row names of a data frame (`obs`, `var`, `raw/var`) as text.
@@ -94,8 +90,7 @@ fn read_dict(node: &Node) -> Result<Dict> {
         match node.child(&name).and_then(|child| read(&child)) {
             Ok(value) => dict.entries.push((name, value)),
             Err(error) => {
-                dict.unread
-                    .push(Unread::new(&format!("{}/{name}", node.element()), &error));
+                dict.unread.push(Unread::new(&format!("{}/{name}", node.element()), &error));
             }
         }
     }
@@ -106,10 +101,7 @@ fn read_dict(node: &Node) -> Result<Dict> {
 /// elements that have none.
 pub(crate) fn shape(node: &Node, encoding: &Encoding) -> Result<Option<Vec<usize>>> {
     let of = |node: &Node| -> Result<Option<Vec<usize>>> {
-        node.dataset()?
-            .get_shape()
-            .map(Some)
-            .map_err(|e| node.hdf5("describe", &e))
+        node.dataset()?.get_shape().map(Some).map_err(|e| node.hdf5("describe", &e))
     };
     match encoding {
         Encoding::Array

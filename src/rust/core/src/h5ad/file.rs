@@ -14,6 +14,7 @@ use std::time::UNIX_EPOCH;
 use hdf5_metno as hdf5;
 
 use super::node::Node;
+use super::raw::plugins;
 use crate::error::{Error, Result};
 
 /// What tells that a file is still the one that was opened before.
@@ -34,19 +35,14 @@ impl Stamp {
     pub fn of(path: &Path) -> Result<Self> {
         let meta = fs::metadata(path).map_err(|e| refused(path, &e))?;
         if meta.is_dir() {
-            return Err(Error::IsDirectory {
-                path: path.to_path_buf(),
-            });
+            return Err(Error::IsDirectory { path: path.to_path_buf() });
         }
         let mtime = meta
             .modified()
             .ok()
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
             .map_or(0.0, |elapsed| elapsed.as_secs_f64());
-        Ok(Self {
-            size: meta.len(),
-            mtime,
-        })
+        Ok(Self { size: meta.len(), mtime })
     }
 }
 
@@ -67,12 +63,9 @@ impl H5File {
     pub fn open(path: &Path) -> Result<Self> {
         let stamp = Stamp::of(path)?;
         check_superblock(path, stamp.size)?;
+        plugins::lend();
         let file = open_hdf5(path)?;
-        let file = Self {
-            path: Arc::from(path),
-            stamp,
-            file,
-        };
+        let file = Self { path: Arc::from(path), stamp, file };
         check_anndata(&file.root()?, path)?;
         Ok(file)
     }
@@ -139,27 +132,18 @@ pub fn check_stamp(path: &Path, expected: Stamp) -> Result<()> {
     let reason = if found.size != expected.size {
         format!("it had {} bytes and has {} now", expected.size, found.size)
     } else if (found.mtime - expected.mtime).abs() > 1e-6 {
-        format!(
-            "it was written to {:.3} s later",
-            found.mtime - expected.mtime
-        )
+        format!("it was written to {:.3} s later", found.mtime - expected.mtime)
     } else {
         return Ok(());
     };
-    Err(Error::FileChanged {
-        path: path.to_path_buf(),
-        reason,
-    })
+    Err(Error::FileChanged { path: path.to_path_buf(), reason })
 }
 
 fn refused(path: &Path, error: &std::io::Error) -> Error {
     let path = path.to_path_buf();
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Error::FileMissing { path },
-        _ => Error::Permission {
-            path,
-            reason: error.to_string(),
-        },
+        _ => Error::Permission { path, reason: error.to_string() },
     }
 }
 
@@ -179,9 +163,7 @@ fn check_superblock(path: &Path, size: u64) -> Result<()> {
         }
         start = if start == 0 { 512 } else { start * 2 };
         if start >= size {
-            return Err(Error::NotHdf5 {
-                path: path.to_path_buf(),
-            });
+            return Err(Error::NotHdf5 { path: path.to_path_buf() });
         }
     }
     match stated_end(&block) {
@@ -232,9 +214,7 @@ fn open_hdf5(path: &Path) -> Result<hdf5::File> {
     };
     if detail.contains("unable to lock file") {
         if in_use(&detail) {
-            return Err(Error::FileInUse {
-                path: path.to_path_buf(),
-            });
+            return Err(Error::FileInUse { path: path.to_path_buf() });
         }
         return open_without_lock(path)
             .map_err(|e| failed_to_open(path, &details(&e), &e.to_string()));
@@ -244,9 +224,7 @@ fn open_hdf5(path: &Path) -> Result<hdf5::File> {
 
 #[cfg(hdf5_file_locking)]
 fn open_without_lock(path: &Path) -> hdf5::Result<hdf5::File> {
-    hdf5::File::with_options()
-        .with_fapl(|access| access.file_locking(false))
-        .open(path)
+    hdf5::File::with_options().with_fapl(|access| access.file_locking(false)).open(path)
 }
 
 /// Before 1.10.7 the library is told by its environment variable alone.
@@ -258,19 +236,11 @@ fn open_without_lock(_path: &Path) -> hdf5::Result<hdf5::File> {
 fn failed_to_open(path: &Path, detail: &str, reason: &str) -> Error {
     let path = path.to_path_buf();
     if detail.contains("truncated file") {
-        Error::Truncated {
-            path,
-            reason: reason.to_owned(),
-        }
+        Error::Truncated { path, reason: reason.to_owned() }
     } else if detail.contains("file signature not found") {
         Error::NotHdf5 { path }
     } else {
-        Error::Hdf5 {
-            path,
-            element: "/".to_owned(),
-            action: "open",
-            reason: reason.to_owned(),
-        }
+        Error::Hdf5 { path, element: "/".to_owned(), action: "open", reason: reason.to_owned() }
     }
 }
 
@@ -299,8 +269,5 @@ fn check_anndata(root: &Node, path: &Path) -> Result<()> {
     } else {
         "it has no `obs` and no `var`"
     };
-    Err(Error::NotAnnData {
-        path: path.to_path_buf(),
-        reason: reason.to_owned(),
-    })
+    Err(Error::NotAnnData { path: path.to_path_buf(), reason: reason.to_owned() })
 }

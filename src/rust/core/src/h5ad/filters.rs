@@ -5,7 +5,16 @@
 //! A chunk's filter mask says which filters the writer skipped for that chunk.
 //! Memory: one or two buffers of a chunk's decoded size per worker.
 
+use std::io::Read;
+
 use libdeflater::Decompressor;
+
+/// The registered number of h5py's lzf.
+pub const LZF: i32 = 32000;
+/// The registered number of lz4.
+pub const LZ4: i32 = 32004;
+/// The registered number of zstd.
+pub const ZSTD: i32 = 32015;
 
 /// One filter of a dataset's pipeline, as stored in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,9 +93,9 @@ impl Pipeline {
                 1 => Some(Codec::Deflate),
                 2 => Some(Codec::Shuffle),
                 3 => Some(Codec::Fletcher32),
-                32000 => Some(Codec::Lzf),
-                32004 => Some(Codec::Lz4),
-                32015 => Some(Codec::Zstd),
+                LZF => Some(Codec::Lzf),
+                LZ4 => Some(Codec::Lz4),
+                ZSTD => Some(Codec::Zstd),
                 _ => None,
             })
             .collect::<Option<Vec<_>>>()?;
@@ -191,6 +200,33 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// Decodes one stream of the filters lzf, lz4 and zstd, outside of a pipeline and
+/// without knowing how long it becomes.
+///
+/// # Errors
+/// A sentence about what is wrong with the bytes.
+pub(crate) fn decode_stream(id: i32, parameters: &[u32], from: &[u8]) -> Result<Vec<u8>, String> {
+    // A chunk has less than 4 GiB, and one byte of an lzf copy makes 264 at most.
+    let longest = u32::MAX as usize;
+    let mut out = Vec::new();
+    match id {
+        LZF => {
+            let stated = parameters.get(2).map_or(0, |&n| n as usize);
+            let room = if stated > 0 { stated } else { longest };
+            lzf_decode(from, room, &mut out)?;
+        }
+        LZ4 => lz4_decode(from, longest, &mut out)?,
+        ZSTD => {
+            let limited = zstd::stream::read::Decoder::new(from)
+                .map(|decoder| decoder.take(longest as u64))
+                .and_then(|mut decoder| decoder.read_to_end(&mut out));
+            limited.map_err(|e| format!("zstd: {e}"))?;
+        }
+        other => return Err(format!("filter {other} is not known here")),
+    }
+    Ok(out)
 }
 
 /// Brings the bytes of each element together again; a tail that is no whole

@@ -44,21 +44,13 @@ impl Unread {
     /// Takes the reason from an error.
     pub(crate) fn new(element: &str, error: &Error) -> Self {
         let reason = match error {
-            Error::Corrupt {
-                element: at,
-                reason,
-                ..
+            Error::Corrupt { element: at, reason, .. }
+            | Error::UnsupportedLegacy { element: at, reason, .. }
+                if at == element =>
+            {
+                reason.clone()
             }
-            | Error::UnsupportedLegacy {
-                element: at,
-                reason,
-                ..
-            } if at == element => reason.clone(),
-            Error::Corrupt {
-                element: at,
-                reason,
-                ..
-            } => format!("`{at}`: {reason}"),
+            Error::Corrupt { element: at, reason, .. } => format!("`{at}`: {reason}"),
             Error::UnsupportedEncoding { found, .. } => {
                 format!("encoding `{found}` is not supported")
             }
@@ -66,9 +58,6 @@ impl Unread {
             Error::ElementMissing { element: at, .. } => format!("`{at}` is absent"),
             other => other.to_string(),
         };
-        Self {
-            element: element.to_owned(),
-            reason,
-        }
+        Self { element: element.to_owned(), reason }
     }
 }

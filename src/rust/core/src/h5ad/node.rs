@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hdf5_metno::{self as hdf5, Attribute, Dataset, Group, Location, LocationType};
 
+use super::filters::FilterSpec;
 use super::strings;
 use crate::error::{Error, Result};
 
@@ -37,20 +38,12 @@ impl Node {
             action: "open",
             reason: e.to_string(),
         })?;
-        Ok(Self {
-            path,
-            element: String::new(),
-            object: Object::Group(group),
-        })
+        Ok(Self { path, element: String::new(), object: Object::Group(group) })
     }
 
     /// A dataset reached by another way than its name, such as a reference.
     pub(crate) fn with_dataset(&self, element: String, dataset: Dataset) -> Self {
-        Self {
-            path: Arc::clone(&self.path),
-            element,
-            object: Object::Dataset(dataset),
-        }
+        Self { path: Arc::clone(&self.path), element, object: Object::Dataset(dataset) }
     }
 
     /// The path inside the file, without a leading slash; empty for the root.
@@ -86,9 +79,7 @@ impl Node {
 
     /// The names of a group's members, in the order the library lists them.
     pub(crate) fn members(&self) -> Result<Vec<String>> {
-        self.group()?
-            .member_names()
-            .map_err(|e| self.hdf5("list", &e))
+        self.group()?.member_names().map_err(|e| self.hdf5("list", &e))
     }
 
     /// Whether a member of this name exists (`a/b` asks for nested ones).
@@ -96,12 +87,8 @@ impl Node {
         let Object::Group(group) = &self.object else {
             return false;
         };
-        let ends = name
-            .match_indices('/')
-            .map(|(at, _)| at)
-            .chain([name.len()]);
-        ends.into_iter()
-            .all(|end| end > 0 && group.link_exists(&name[..end]))
+        let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
+        ends.into_iter().all(|end| end > 0 && group.link_exists(&name[..end]))
     }
 
     /// Opens a member by name (`a/b` for nested ones).
@@ -113,10 +100,7 @@ impl Node {
             format!("{}/{name}", self.element)
         };
         if !self.has(name) {
-            return Err(Error::ElementMissing {
-                path: self.path.to_path_buf(),
-                element,
-            });
+            return Err(Error::ElementMissing { path: self.path.to_path_buf(), element });
         }
         let wrap = |e: hdf5::Error| Error::Hdf5 {
             path: self.path.to_path_buf(),
@@ -136,11 +120,7 @@ impl Node {
                 found: "a named datatype".to_owned(),
             });
         };
-        Ok(Self {
-            path: Arc::clone(&self.path),
-            element,
-            object,
-        })
+        Ok(Self { path: Arc::clone(&self.path), element, object })
     }
 
     /// The location that carries this node's attributes.
@@ -165,10 +145,7 @@ impl Node {
         if text.len() == 1 {
             Ok(Some(text.get(0).to_owned()))
         } else {
-            Err(self.corrupt(format!(
-                "attribute `{name}` holds {} strings, not one",
-                text.len()
-            )))
+            Err(self.corrupt(format!("attribute `{name}` holds {} strings, not one", text.len())))
         }
     }
 
@@ -191,10 +168,8 @@ impl Node {
             return Ok(None);
         };
         let values: Vec<i64> = attr.read_raw().map_err(|e| self.bad_attr(name, &e))?;
-        let lengths: Option<Vec<usize>> = values
-            .iter()
-            .map(|&value| usize::try_from(value).ok())
-            .collect();
+        let lengths: Option<Vec<usize>> =
+            values.iter().map(|&value| usize::try_from(value).ok()).collect();
         lengths
             .map(Some)
             .ok_or_else(|| self.corrupt(format!("attribute `{name}` holds a negative length")))
@@ -208,10 +183,10 @@ impl Node {
         let values: Vec<i64> = attr.read_raw().map_err(|e| self.bad_attr(name, &e))?;
         match values.as_slice() {
             [value] => Ok(Some(*value != 0)),
-            _ => Err(self.corrupt(format!(
-                "attribute `{name}` holds {} values, not one",
-                values.len()
-            ))),
+            _ => {
+                Err(self
+                    .corrupt(format!("attribute `{name}` holds {} values, not one", values.len())))
+            }
         }
     }
 
@@ -225,6 +200,22 @@ impl Node {
             path: self.path.to_path_buf(),
             element: self.shown(),
             reason: reason.into(),
+        }
+    }
+
+    /// libhdf5 could not read this element, perhaps for want of a filter.
+    pub(crate) fn unreadable(&self, error: &hdf5::Error) -> Error {
+        let filters = match &self.object {
+            Object::Dataset(dataset) => dataset.filters(),
+            Object::Group(_) => Vec::new(),
+        };
+        match filters.iter().find(|filter| !filter.is_available()) {
+            Some(filter) => Error::UnsupportedFilter {
+                path: self.path.to_path_buf(),
+                element: self.shown(),
+                filter: FilterSpec { id: filter.id(), parameters: Vec::new() }.name(),
+            },
+            None => self.hdf5("read", error),
         }
     }
 
@@ -257,10 +248,6 @@ impl Node {
     }
 
     fn shown(&self) -> String {
-        if self.element.is_empty() {
-            "/".to_owned()
-        } else {
-            self.element.clone()
-        }
+        if self.element.is_empty() { "/".to_owned() } else { self.element.clone() }
     }
 }

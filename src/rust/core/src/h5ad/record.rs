@@ -35,12 +35,7 @@ pub(crate) fn read(node: &Node) -> Result<Records> {
     let fields = record
         .fields
         .iter()
-        .map(|field| {
-            Ok((
-                field.name.clone(),
-                array::read_field(node, &field.name, &field.ty)?,
-            ))
-        })
+        .map(|field| Ok((field.name.clone(), array::read_field(node, &field.name, &field.ty)?)))
         .collect::<Result<_>>()?;
     Ok(Records { n, fields })
 }

@@ -51,11 +51,7 @@ pub(crate) fn shape(node: &Node) -> Result<[usize; 2]> {
 /// `Corrupt` for lengths, offsets or indices that contradict each other,
 /// `TooLarge` past 2^31 - 1 values, which no R vector of offsets reaches.
 pub(crate) fn read(node: &Node, encoding: &Encoding) -> Result<Sparse> {
-    let kind = if *encoding == Encoding::Csc {
-        SparseKind::Csc
-    } else {
-        SparseKind::Csr
-    };
+    let kind = if *encoding == Encoding::Csc { SparseKind::Csc } else { SparseKind::Csr };
     let shape = shape(node)?;
     let (n_major, n_minor) = match kind {
         SparseKind::Csr => (shape[0], shape[1]),
@@ -87,20 +83,10 @@ pub(crate) fn read(node: &Node, encoding: &Encoding) -> Result<Sparse> {
         }
     }
     if indices.len() != values.len() {
-        return Err(node.corrupt(format!(
-            "{} indices for {} values",
-            indices.len(),
-            values.len()
-        )));
+        return Err(node.corrupt(format!("{} indices for {} values", indices.len(), values.len())));
     }
     let indptr = offsets(&node.child("indptr")?, n_major, values.len())?;
-    let mut matrix = Sparse {
-        kind,
-        shape,
-        indptr,
-        indices,
-        values,
-    };
+    let mut matrix = Sparse { kind, shape, indptr, indices, values };
     matrix.canonicalize();
     Ok(matrix)
 }
@@ -122,10 +108,7 @@ impl Sparse {
             let range = bounds[0] as usize..bounds[1] as usize;
             row.clear();
             row.extend(
-                self.indices[range.clone()]
-                    .iter()
-                    .copied()
-                    .zip(self.values[range].iter().copied()),
+                self.indices[range.clone()].iter().copied().zip(self.values[range].iter().copied()),
             );
             row.sort_by_key(|&(index, _)| index);
             let start = indices.len();
@@ -148,11 +131,7 @@ impl Sparse {
 fn offsets(node: &Node, n_major: usize, n_values: usize) -> Result<Vec<i32>> {
     let stored = array::read_integers(node)?;
     if stored.len() != n_major + 1 {
-        return Err(node.corrupt(format!(
-            "{} offsets, expected {}",
-            stored.len(),
-            n_major + 1
-        )));
+        return Err(node.corrupt(format!("{} offsets, expected {}", stored.len(), n_major + 1)));
     }
     if stored.first() != Some(&0) || stored.last() != Some(&(n_values as i64)) {
         return Err(node.corrupt(format!("the offsets do not run from 0 to {n_values}")));
@@ -165,10 +144,9 @@ fn offsets(node: &Node, n_major: usize, n_values: usize) -> Result<Vec<i32>> {
 
 fn to_doubles(node: &Node, values: Values) -> Result<Vec<f64>> {
     Ok(match values {
-        Values::Bool(values) => values
-            .into_iter()
-            .map(|value| f64::from(u8::from(value)))
-            .collect(),
+        Values::Bool(values) => {
+            values.into_iter().map(|value| f64::from(u8::from(value))).collect()
+        }
         Values::Int32(values) => values.into_iter().map(f64::from).collect(),
         Values::Int64(values) => values.into_iter().map(|value| value as f64).collect(),
         Values::UInt64(values) => values.into_iter().map(|value| value as f64).collect(),

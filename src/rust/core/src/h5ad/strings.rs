@@ -25,11 +25,7 @@ impl Strings {
     /// An empty column with room for `n` strings.
     #[must_use]
     pub fn with_capacity(n: usize) -> Self {
-        Self {
-            text: String::new(),
-            ends: Vec::with_capacity(n),
-            n_repaired: 0,
-        }
+        Self { text: String::new(), ends: Vec::with_capacity(n), n_repaired: 0 }
     }
 
     /// Appends a string.
@@ -114,10 +110,7 @@ pub(crate) fn read(source: &Container) -> hdf5::Result<Strings> {
 pub(crate) fn split_fixed(bytes: &[u8], width: usize) -> Strings {
     let mut out = Strings::with_capacity(bytes.len() / width.max(1));
     for value in bytes.chunks_exact(width.max(1)) {
-        let end = value
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |last| last + 1);
+        let end = value.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         out.push_bytes(&value[..end]);
     }
     out
@@ -163,10 +156,7 @@ mod tests {
         all.push_bytes(b"fine");
         all.push_bytes(b"caf\xe9");
         all.push_bytes(b"a\0b");
-        assert_eq!(
-            all.iter().collect::<Vec<_>>(),
-            ["fine", "caf\u{fffd}", "a\u{fffd}b"]
-        );
+        assert_eq!(all.iter().collect::<Vec<_>>(), ["fine", "caf\u{fffd}", "a\u{fffd}b"]);
         assert_eq!(all.n_repaired(), 2);
     }
 

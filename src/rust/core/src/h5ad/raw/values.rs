@@ -143,14 +143,7 @@ unsafe fn read_all<T>(source: &Container, memory: &Datatype, out: *mut T) -> hdf
             if is_attribute {
                 H5Aread(source.id(), memory.id(), out.cast())
             } else {
-                H5Dread(
-                    source.id(),
-                    memory.id(),
-                    H5S_ALL,
-                    H5S_ALL,
-                    H5P_DEFAULT,
-                    out.cast(),
-                )
+                H5Dread(source.id(), memory.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, out.cast())
             }
         };
         hdf5::h5check(status).map(|_| ())
