@@ -17,6 +17,8 @@
 
 pub mod adjust;
 pub mod dist;
+mod lanczos;
+pub mod linalg;
 pub mod log1p;
 pub mod moments;
 pub mod random;
