@@ -62,7 +62,13 @@ Y_GENES = "RPS4Y1 DDX3Y EIF1AY KDM5D UTY USP9Y ZFY".split()
 X_GENES = "XIST KDM6A EIF1AX DDX3X ZFX".split()
 SYMBOLS = (
     sum(MARKERS.values(), [])
-    + STIM_ALL + STIM_MONOCYTE + OUTLIERS + MT + RIBOSOMAL + Y_GENES + X_GENES
+    + STIM_ALL
+    + STIM_MONOCYTE
+    + OUTLIERS
+    + MT
+    + RIBOSOMAL
+    + Y_GENES
+    + X_GENES
 )
 
 
@@ -76,7 +82,7 @@ def make_var(rng):
     var.loc[MT, "chromosome"] = "chrM"
     var.loc[Y_GENES, "chromosome"] = "chrY"
     var.loc[X_GENES, "chromosome"] = "chrX"
-    generic = names[len(SYMBOLS):]
+    generic = names[len(SYMBOLS) :]
     picked = iter(rng.permutation(generic))
 
     var.loc[[next(picked) for _ in range(70)], "chromosome"] = "chrX"
@@ -107,7 +113,9 @@ def make_var(rng):
         plant(genes, where, sign * rng.uniform(1.2, 2.5, n))
 
     var["outlier_of_donor"] = pd.Series(np.nan, var.index, dtype=object)
-    var.loc[OUTLIERS + [next(picked) for _ in range(10)], "outlier_of_donor"] = OUTLIER_DONOR
+    var.loc[OUTLIERS + [next(picked) for _ in range(10)], "outlier_of_donor"] = (
+        OUTLIER_DONOR
+    )
 
     for column in ["planted_marker_log2fc", "planted_condition_log2fc"]:
         var[column] = var[column].round(2)
@@ -133,8 +141,11 @@ def make_obs(rng):
     obs = pd.DataFrame(rows, columns=["cell_type", "donor", "condition", "sex", "batch"])
     obs = obs.iloc[rng.permutation(len(obs))].reset_index(drop=True)
     levels = {
-        "cell_type": types, "donor": list(DONORS), "condition": ["ctrl", "stim"],
-        "sex": ["F", "M"], "batch": ["run1", "run2"],
+        "cell_type": types,
+        "donor": list(DONORS),
+        "condition": ["ctrl", "stim"],
+        "sex": ["F", "M"],
+        "batch": ["run1", "run2"],
     }
     for column, values in levels.items():
         obs[column] = pd.Categorical(obs[column], values)
@@ -154,8 +165,11 @@ def base_expression(rng, var):
     base[MT] = rng.lognormal(2.6, 0.6, len(MT))
     markers = var.index[var["planted_marker_of"].notna()]
     base[markers] = rng.lognormal(0.7, 0.5, len(markers))
-    for genes, level in [(["LYZ", "S100A8", "S100A9"], 6), (["NKG7", "GNLY"], 5),
-                         (["CD3D", "MS4A1", "CD79A", "IL7R"], 3)]:
+    for genes, level in [
+        (["LYZ", "S100A8", "S100A9"], 6),
+        (["NKG7", "GNLY"], 5),
+        (["CD3D", "MS4A1", "CD79A", "IL7R"], 3),
+    ]:
         base[genes] = level
     changed = var.index[var["planted_condition_in"].notna()]
     base[changed] = rng.lognormal(0.9, 0.5, len(changed))
@@ -221,7 +235,11 @@ def main():
     OUT.parent.mkdir(parents=True, exist_ok=True)
     adata.write_h5ad(OUT, compression="gzip", compression_opts=9)
     nnz = int((counts > 0).sum())
-    print(f"{OUT.name}: {adata.n_obs} x {adata.n_vars}, {nnz} values,", OUT.stat().st_size, "bytes")
+    print(
+        f"{OUT.name}: {adata.n_obs} x {adata.n_vars}, {nnz} values,",
+        OUT.stat().st_size,
+        "bytes",
+    )
 
 
 if __name__ == "__main__":

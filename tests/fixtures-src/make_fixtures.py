@@ -14,7 +14,6 @@ numpy 2.2.6, pandas 2.3.3, scipy 1.15.3.
 
 import json
 import shutil
-import struct
 import warnings
 import zlib
 from pathlib import Path
@@ -198,7 +197,12 @@ def register(path, note, same_as=None):
         for key, elem in f.get("layers", {}).items():
             kind, dtype = kind_on_disk(elem)
             if key in unreadable:
-                layer = {"kind": kind, "dtype": str(dtype), "same_as": "X", "by": "construction"}
+                layer = {
+                    "kind": kind,
+                    "dtype": str(dtype),
+                    "same_as": "X",
+                    "by": "construction",
+                }
             elif same_as is not None and np.array_equal(dense(a.layers[key]), same_as):
                 layer = {"kind": kind, "dtype": str(dtype), "same_as": "X"}
             else:
@@ -213,7 +217,9 @@ def register(path, note, same_as=None):
             entry["raw"] = {
                 "X": matrix_entry(a.raw.X, *kind_on_disk(f["raw/X"])),
                 "var": frame_entry(a.raw.var),
-                "varm": {k: element_entry(v, f["raw/varm"][k]) for k, v in a.raw.varm.items()},
+                "varm": {
+                    k: element_entry(v, f["raw/varm"][k]) for k, v in a.raw.varm.items()
+                },
             }
     MANIFEST["good"][path.name] = entry
 
@@ -252,8 +258,17 @@ def mapping(f, key):
     return g
 
 
-def write_sparse(f, key, m, data=None, indices=None, indptr=None, dtype=None,
-                 index_dtype=None, indptr_dtype=None):
+def write_sparse(
+    f,
+    key,
+    m,
+    data=None,
+    indices=None,
+    indptr=None,
+    dtype=None,
+    index_dtype=None,
+    indptr_dtype=None,
+):
     """A sparse matrix; `data`, `indices`, `indptr` are h5py dataset options."""
     g = f.create_group(key)
     g.attrs["encoding-type"] = f"{m.format}_matrix"
@@ -300,7 +315,7 @@ def create(g, name, values, options=None):
     step = options.get("chunks")
     for k, (mask, encode) in masked.items():
         chunk = np.zeros(step, values.dtype)
-        part = values[k * step[0]: (k + 1) * step[0]]
+        part = values[k * step[0] : (k + 1) * step[0]]
         chunk[tuple(slice(0, s) for s in part.shape)] = part
         start = (k * step[0],) + (0,) * (values.ndim - 1)
         d.id.write_direct_chunk(start, encode(chunk), filter_mask=mask)
@@ -311,8 +326,11 @@ def low_level(g, name, values, prepare):
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     prepare(plist)
     d = h5py.h5d.create(
-        g.id, name.encode(), h5py.h5t.py_create(values.dtype, logical=True),
-        h5py.h5s.create_simple(values.shape), dcpl=plist,
+        g.id,
+        name.encode(),
+        h5py.h5t.py_create(values.dtype, logical=True),
+        h5py.h5s.create_simple(values.shape),
+        dcpl=plist,
     )
     d.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(values))
     return h5py.Dataset(d)
@@ -328,8 +346,14 @@ def shuffle_bytes(a):
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 FLOATS = ["float32", "float64"]
 BIG_ENDIAN = [">i2", ">i4", ">i8", ">u4", ">f4", ">f8"]
-KEY = {">i2": "int16_be", ">i4": "int32_be", ">i8": "int64_be", ">u4": "uint32_be",
-       ">f4": "float32_be", ">f8": "float64_be"}
+KEY = {
+    ">i2": "int16_be",
+    ">i4": "int32_be",
+    ">i8": "int64_be",
+    ">u4": "uint32_be",
+    ">f4": "float32_be",
+    ">f8": "float64_be",
+}
 
 
 def number_types():
@@ -372,9 +396,14 @@ def number_types():
         write_dense(f, "X", x)
         layers = mapping(f, "layers")
         limits = {
-            "int8": [-128, 127], "int16": [-32768, 32767], "int32": [-(2**31), 2**31 - 1],
-            "int64": [-(2**63), 2**63 - 1], "uint8": [255, 1], "uint16": [65535, 1],
-            "uint32": [2**32 - 1, 1], "uint64": [2**64 - 1, 2**53 + 1],
+            "int8": [-128, 127],
+            "int16": [-32768, 32767],
+            "int32": [-(2**31), 2**31 - 1],
+            "int64": [-(2**63), 2**63 - 1],
+            "uint8": [255, 1],
+            "uint16": [65535, 1],
+            "uint32": [2**32 - 1, 1],
+            "uint64": [2**64 - 1, 2**53 + 1],
         }
         for t, values in limits.items():
             m = np.zeros(wide.shape, dtype=t)
@@ -411,10 +440,18 @@ def index_types():
     with new_file(path, SMALL.shape) as f:
         write_sparse(f, "X", csr)
         layers = mapping(f, "layers")
-        for i, p in [("int32", "int64"), ("int64", "int32"), ("int64", "int64"),
-                     ("uint32", "uint64"), ("uint8", "uint8"), ("int16", "int32"),
-                     (">i4", ">i8")]:
-            key = f"indices_{i}_indptr_{p}".replace(">i4", "int32be").replace(">i8", "int64be")
+        for i, p in [
+            ("int32", "int64"),
+            ("int64", "int32"),
+            ("int64", "int64"),
+            ("uint32", "uint64"),
+            ("uint8", "uint8"),
+            ("int16", "int32"),
+            (">i4", ">i8"),
+        ]:
+            key = f"indices_{i}_indptr_{p}".replace(">i4", "int32be").replace(
+                ">i8", "int64be"
+            )
             write_sparse(layers, key, csr, index_dtype=i, indptr_dtype=p)
         csc = sp.csc_matrix(csr)
         write_sparse(layers, "csc_int64", csc, index_dtype="int64")
@@ -427,7 +464,10 @@ def index_types():
             write_sparse(layers, key, m)
         stored = np.abs(SMALL) > 0
         stored[2, 3] = stored[0, 0] = stored[5, 6] = stored[4, 3] = True
-        for key, maker in [("explicit_zeros", sp.csr_matrix), ("csc_explicit_zeros", sp.csc_matrix)]:
+        for key, maker in [
+            ("explicit_zeros", sp.csr_matrix),
+            ("csc_explicit_zeros", sp.csc_matrix),
+        ]:
             m = maker(stored.astype(np.float32))
             m.data = dense_at(SMALL, m).astype(np.float32)
             assert (m.data == 0).sum() == 4
@@ -436,7 +476,11 @@ def index_types():
 
     path = path_of("duplicate-entries")
     m = sp.csr_matrix(
-        (np.array([1, 2, 3, 4, 5], np.float32), np.array([0, 0, 2, 1, 1]), np.array([0, 3, 5])),
+        (
+            np.array([1, 2, 3, 4, 5], np.float32),
+            np.array([0, 0, 2, 1, 1]),
+            np.array([0, 3, 5]),
+        ),
         shape=(2, 3),
     )
     with new_file(path, m.shape) as f:
@@ -484,13 +528,28 @@ def csr_storage(layers, m):
     write_sparse(layers, "chunks_7", m, *[{**gz, "chunks": (7,)}] * 2)
     write_sparse(layers, "chunks_1024", m, *[{**gz, "chunks": (1024,)}] * 2)
     write_sparse(layers, "data_gzip_indices_contiguous", m, {**gz, "chunks": (50,)})
-    write_sparse(layers, "data_lzf_indices_zstd", m,
-                 {**FILTERS["lzf"], "chunks": (33,)}, {**ZSTD, "chunks": (40,)})
-    write_sparse(layers, "resizable", m, {**gz, "chunks": (16,), "maxshape": (None,)},
-                 {**gz, "chunks": (16,), "maxshape": (None,)})
-    write_sparse(layers, "big_endian_gzip_shuffle", m,
-                 *[{**FILTERS["gzip_shuffle"], "chunks": (40,)}] * 2,
-                 dtype=">f4", index_dtype=">i4")
+    write_sparse(
+        layers,
+        "data_lzf_indices_zstd",
+        m,
+        {**FILTERS["lzf"], "chunks": (33,)},
+        {**ZSTD, "chunks": (40,)},
+    )
+    write_sparse(
+        layers,
+        "resizable",
+        m,
+        {**gz, "chunks": (16,), "maxshape": (None,)},
+        {**gz, "chunks": (16,), "maxshape": (None,)},
+    )
+    write_sparse(
+        layers,
+        "big_endian_gzip_shuffle",
+        m,
+        *[{**FILTERS["gzip_shuffle"], "chunks": (40,)}] * 2,
+        dtype=">f4",
+        index_dtype=">i4",
+    )
     plain = {0: (1, lambda c: c.tobytes()), 2: (1, lambda c: c.tobytes())}
     write_sparse(layers, "mask_gzip", m, *[{**gz, "chunks": (32,), "masked": plain}] * 2)
     # Filters are shuffle (bit 0) and gzip (bit 1).
@@ -499,11 +558,20 @@ def csr_storage(layers, m):
         1: (2, shuffle_bytes),
         2: (3, lambda c: c.tobytes()),
     }
-    write_sparse(layers, "mask_shuffle_gzip", m,
-                 *[{**FILTERS["gzip_shuffle"], "chunks": (32,), "masked": some}] * 2)
-    write_sparse(layers, "scaleoffset", m,
-                 {"chunks": (64,), "scaleoffset": 0}, {"chunks": (64,), "scaleoffset": 0},
-                 dtype=np.int32)
+    write_sparse(
+        layers,
+        "mask_shuffle_gzip",
+        m,
+        *[{**FILTERS["gzip_shuffle"], "chunks": (32,), "masked": some}] * 2,
+    )
+    write_sparse(
+        layers,
+        "scaleoffset",
+        m,
+        {"chunks": (64,), "scaleoffset": 0},
+        {"chunks": (64,), "scaleoffset": 0},
+        dtype=np.int32,
+    )
 
 
 def sparse_storage(rng):
@@ -515,19 +583,25 @@ def sparse_storage(rng):
         with new_file(path, values.shape) as f:
             write_sparse(f, "X", m)
             layers = mapping(f, "layers")
-            filters = FILTERS if form == "csr" else {
-                k: FILTERS[k] for k in ["gzip", "lzf_shuffle", "none"]
-            }
+            filters = (
+                FILTERS
+                if form == "csr"
+                else {k: FILTERS[k] for k in ["gzip", "lzf_shuffle", "none"]}
+            )
             for key, options in filters.items():
                 options = {**options, "chunks": (64,)}
                 write_sparse(layers, key, m, options, options)
             gz = FILTERS["gzip"]
-            write_sparse(layers, "chunks_7_11", m, {**gz, "chunks": (7,)}, {**gz, "chunks": (11,)})
+            write_sparse(
+                layers, "chunks_7_11", m, {**gz, "chunks": (7,)}, {**gz, "chunks": (11,)}
+            )
             write_sparse(layers, "chunks_one", m, *[{**gz, "chunks": (nnz,)}] * 2)
             write_sparse(layers, "compact", m, *[{"compact": True}] * 3)
             if form == "csr":
                 csr_storage(layers, m)
-        register(path, f"{form}: every chunk layout and filter holds the same matrix", values)
+        register(
+            path, f"{form}: every chunk layout and filter holds the same matrix", values
+        )
 
         path = path_of(f"{form}-fill-value")
         half = m.copy()
@@ -536,10 +610,18 @@ def sparse_storage(rng):
             g = write_sparse(f, "X", half)
             data = half.data.copy()
             del g["data"]
-            d = g.create_dataset("data", shape=data.shape, dtype=np.float32, chunks=(64,),
-                                 compression="gzip", fillvalue=3)
+            d = g.create_dataset(
+                "data",
+                shape=data.shape,
+                dtype=np.float32,
+                chunks=(64,),
+                compression="gzip",
+                fillvalue=3,
+            )
             d[:64], d[128:] = data[:64], data[128:]
-        register(path, f"{form}: the second chunk of data was never written, its fill value is 3")
+        register(
+            path, f"{form}: the second chunk of data was never written, its fill value is 3"
+        )
 
     m = sp.csr_matrix(values).astype(np.float32)
     path = path_of("chunk-indexes")
@@ -553,7 +635,9 @@ def sparse_storage(rng):
         grow = {"chunks": (7,), "maxshape": (None,)}
         write_sparse(layers, "extensible_array", m, *[{**gz, **grow}] * 2)
         write_sparse(layers, "implicit", m, *[{"chunks": (7,), "early": True}] * 2)
-        write_dense(layers, "btree2", values, {**gz, "chunks": (7, 5), "maxshape": (None, None)})
+        write_dense(
+            layers, "btree2", values, {**gz, "chunks": (7, 5), "maxshape": (None, None)}
+        )
     register(path, "the chunk indexes of HDF5 1.10 (libver v110)", values)
 
 
@@ -572,20 +656,38 @@ def dense_storage(rng):
         write_dense(layers, "gzip_one", values, {**gz, "chunks": (n, p)})
         write_dense(layers, "gzip_64x64", values, {**gz, "chunks": (64, 64)})
         write_dense(layers, "gzip_int32", values, {**gz, "chunks": (11, 3)}, dtype=np.int32)
-        write_dense(layers, "gzip_shuffle_be", values,
-                    {**FILTERS["gzip_shuffle"], "chunks": (6, 20)}, dtype=">f8")
+        write_dense(
+            layers,
+            "gzip_shuffle_be",
+            values,
+            {**FILTERS["gzip_shuffle"], "chunks": (6, 20)},
+            dtype=">f8",
+        )
         write_dense(layers, "compact", values, {"compact": True})
-        write_dense(layers, "fortran_order", np.asfortranarray(values), {**gz, "chunks": (8, 8)})
+        write_dense(
+            layers, "fortran_order", np.asfortranarray(values), {**gz, "chunks": (8, 8)}
+        )
         plain = {0: (1, lambda c: c.tobytes()), 1: (1, lambda c: c.tobytes())}
         write_dense(layers, "mask_gzip", values, {**gz, "chunks": (10, p), "masked": plain})
-        write_dense(layers, "scaleoffset", values, {"chunks": (7, 5), "scaleoffset": 0},
-                    dtype=np.int32)
+        write_dense(
+            layers,
+            "scaleoffset",
+            values,
+            {"chunks": (7, 5), "scaleoffset": 0},
+            dtype=np.int32,
+        )
     register(path, "dense: every chunk layout and filter holds the same matrix", values)
 
     path = path_of("dense-fill-value")
     with new_file(path, SMALL.shape) as f:
-        d = f.create_dataset("X", shape=SMALL.shape, dtype=np.float32, chunks=(2, 3),
-                             compression="gzip", fillvalue=2.5)
+        d = f.create_dataset(
+            "X",
+            shape=SMALL.shape,
+            dtype=np.float32,
+            chunks=(2, 3),
+            compression="gzip",
+            fillvalue=2.5,
+        )
         d.attrs["encoding-type"], d.attrs["encoding-version"] = "array", "0.2.0"
         d[:2] = SMALL[:2]
     register(path, "dense: rows 3 to 6 were never written, the fill value is 2.5")
@@ -599,16 +701,20 @@ def columns():
     words = np.array(["alpha", "", "β-cell", "日本", "NA", "a b%s"], dtype=object)
     obs = pd.DataFrame(index=pd.Index(["c1", "c2", "ç3", "cell 4", "c%s", "c/6"]))
     obs["string"] = words
-    obs["factor"] = pd.Categorical(["b", "a", None, "b", "c", "a"], categories=["c", "b", "a", "unused"])
-    obs["ordered"] = pd.Categorical(["low", "high", "low", None, "mid", "high"],
-                                    ["low", "mid", "high"], ordered=True)
+    obs["factor"] = pd.Categorical(
+        ["b", "a", None, "b", "c", "a"], categories=["c", "b", "a", "unused"]
+    )
+    obs["ordered"] = pd.Categorical(
+        ["low", "high", "low", None, "mid", "high"], ["low", "mid", "high"], ordered=True
+    )
     obs["factor_int"] = pd.Categorical([3, 1, 2, 3, 1, 1])
     obs["factor_float"] = pd.Categorical([0.5, 1.25, 0.5, np.nan, 1.25, 0.5])
     obs["factor_bool"] = pd.Categorical([True, False, True, True, None, False])
     obs["factor_all_missing"] = pd.Categorical([None] * n, categories=["x"])
     obs["factor_unicode"] = pd.Categorical(["é", "", "é", "", "ü", "é"])
-    obs["factor_many"] = pd.Categorical([f"l{i}" for i in [5, 130, 7, 5, 299, 0]],
-                                        [f"l{i}" for i in range(300)])
+    obs["factor_many"] = pd.Categorical(
+        [f"l{i}" for i in [5, 130, 7, 5, 299, 0]], [f"l{i}" for i in range(300)]
+    )
     obs["nullable_int"] = pd.array([1, None, 3, -4, 2**31, None], dtype="Int64")
     obs["nullable_int8"] = pd.array([1, None, 3, -4, 5, 6], dtype="Int8")
     obs["nullable_uint8"] = pd.array([1, 2, 255, None, 5, 6], dtype="UInt8")
@@ -618,7 +724,9 @@ def columns():
     for t in INTEGERS:
         obs[t] = np.arange(n).astype(t)
     obs["int64_large"] = np.array([2**53, -(2**53), 2**31, 0, 1, -1])
-    obs["int32_limits"] = np.array([2**31 - 1, -(2**31), -(2**31) + 1, 0, 1, -1], dtype=np.int32)
+    obs["int32_limits"] = np.array(
+        [2**31 - 1, -(2**31), -(2**31) + 1, 0, 1, -1], dtype=np.int32
+    )
     obs["float32"] = np.array([0.5, np.nan, np.inf, -np.inf, 1e-30, 3], dtype=np.float32)
     obs["float64"] = np.array([1 / 3, np.nan, np.inf, -np.inf, 5e-324, 1e308])
     obs["float16"] = np.array([0.5, np.nan, 2, 3, 4, 65504], dtype=np.float16)
@@ -635,12 +743,26 @@ def columns():
     register(path, "every column encoding of a data frame; the index of var is named")
 
     path = path_of("columns-by-hand")
-    with new_file(path, SMALL.shape, obs=pd.DataFrame({"z": [1] * 6, "a": [2] * 6},
-                                                      index=names(6, "cell"))) as f:
+    with new_file(
+        path,
+        SMALL.shape,
+        obs=pd.DataFrame({"z": [1] * 6, "a": [2] * 6}, index=names(6, "cell")),
+    ) as f:
         write_sparse(f, "X", sp.csr_matrix(SMALL), dtype=np.float32)
         g = f["obs"]
-        order = ["z", "fixed_ascii", "fixed_utf8", "vlen_ascii", "gzip_strings", "codes_int64",
-                 "codes_uint8", "null_padded", "be_int", "gzip_numbers", "a"]
+        order = [
+            "z",
+            "fixed_ascii",
+            "fixed_utf8",
+            "vlen_ascii",
+            "gzip_strings",
+            "codes_int64",
+            "codes_uint8",
+            "null_padded",
+            "be_int",
+            "gzip_numbers",
+            "a",
+        ]
         g.attrs["column-order"] = np.array(order, dtype=object)
         text = ["a", "bb", "", "dddd", "e e", "f"]
         accents = ["é", "bb", "", "日本", "e e", "f"]
@@ -668,11 +790,16 @@ def columns():
         ]:
             d = g.create_dataset(key, data=values, **options)
             d.attrs["encoding-type"], d.attrs["encoding-version"] = "array", "0.2.0"
-    register(path, "string storage, code types, byte order; columns out of alphabetical order")
+    register(
+        path, "string storage, code types, byte order; columns out of alphabetical order"
+    )
 
     path = path_of("duplicate-names")
-    a = ad.AnnData(SMALL.astype(np.float32), obs=pd.DataFrame(index=list("aabcdd")),
-                   var=pd.DataFrame(index=["g", "g", "h", "i", "g", "j", "k", "h"]))
+    a = ad.AnnData(
+        SMALL.astype(np.float32),
+        obs=pd.DataFrame(index=list("aabcdd")),
+        var=pd.DataFrame(index=["g", "g", "h", "i", "g", "j", "k", "h"]),
+    )
     save(a, path)
     register(path, "names of cells and genes that repeat")
 
@@ -684,14 +811,17 @@ def containers(rng):
     n, p = SMALL.shape
     a = ad.AnnData(
         sp.csr_matrix(SMALL.astype(np.float32)),
-        obs=pd.DataFrame({"cluster": pd.Categorical(list("ababab"))}, index=names(n, "cell")),
+        obs=pd.DataFrame(
+            {"cluster": pd.Categorical(list("ababab"))}, index=names(n, "cell")
+        ),
         var=pd.DataFrame(index=names(p, "gene")),
     )
     wide = ad.AnnData(
         sp.csr_matrix(np.hstack([SMALL, SMALL[:, :3] * 2]).astype(np.float32)),
         obs=a.obs,
-        var=pd.DataFrame({"kept": [True] * p + [False] * 3},
-                         index=[*a.var_names, "raw1", "raw2", "raw3"]),
+        var=pd.DataFrame(
+            {"kept": [True] * p + [False] * 3}, index=[*a.var_names, "raw1", "raw2", "raw3"]
+        ),
     )
     wide.varm["loadings"] = np.arange(22.0).reshape(11, 2)
     a.raw = wide
@@ -703,7 +833,8 @@ def containers(rng):
     a.obsm["csr"] = sp.csr_matrix(SMALL[:, :3])
     a.obsm["csc"] = sp.csc_matrix(SMALL[:, :3])
     a.obsm["frame"] = pd.DataFrame(
-        {"protein": np.arange(n) * 0.5, "kind": pd.Categorical(list("xxyyxy"))}, index=a.obs_names
+        {"protein": np.arange(n) * 0.5, "kind": pd.Categorical(list("xxyyxy"))},
+        index=a.obs_names,
     )
     a.varm["PCs"] = np.round(rng.normal(size=(p, 3)), 6)
     graph = sp.csr_matrix(np.round(SMALL[:, :6] / 7, 4))
@@ -730,16 +861,22 @@ def containers(rng):
         "sparse": sp.csr_matrix(SMALL[:2]),
         "factor": pd.Categorical(["u", "v", "u"]),
         "nullable_int": pd.array([1, None], dtype="Int64"),
-        "nested": {"params": {"n_neighbors": 15, "method": "umap", "deep": {"er": [1.5, 2.5]}}},
+        "nested": {
+            "params": {"n_neighbors": 15, "method": "umap", "deep": {"er": [1.5, 2.5]}}
+        },
         "frame": pd.DataFrame({"x": [1, 2], "y": ["a", "b"]}, index=["r1", "r2"]),
         "rank_genes_groups": {
             "params": {"groupby": "cluster", "method": "wilcoxon", "use_raw": False},
             "names": np.rec.fromarrays(
-                [np.array(["gene1", "gene2"], dtype=object), np.array(["gene8", "gene7"], dtype=object)],
+                [
+                    np.array(["gene1", "gene2"], dtype=object),
+                    np.array(["gene8", "gene7"], dtype=object),
+                ],
                 names=["a", "b"],
             ),
             "scores": np.rec.fromarrays(
-                [np.array([3.5, 1.25], np.float32), np.array([2.5, -1], np.float32)], names=["a", "b"]
+                [np.array([3.5, 1.25], np.float32), np.array([2.5, -1], np.float32)],
+                names=["a", "b"],
             ),
         },
     }
@@ -760,9 +897,14 @@ def containers(rng):
         g = mapping(f, "layers").create_group("odd")
         g.attrs["encoding-type"], g.attrs["encoding-version"] = "coo_matrix", "0.1.0"
     known = MANIFEST["good"][path_of("columns-by-hand").name]
-    obs = {**known["obs"], "columns": {k: v for k, v in known["obs"]["columns"].items() if k != "a"}}
+    obs = {
+        **known["obs"],
+        "columns": {k: v for k, v in known["obs"]["columns"].items() if k != "a"},
+    }
     MANIFEST["good"][path.name] = {
-        **known, "obs": obs, "by": "construction",
+        **known,
+        "obs": obs,
+        "by": "construction",
         "note": "opens; four elements cannot be read and must be listed as such",
         "unread": ["obs/a", "obsm/awkward", "uns/odd", "layers/odd"],
         "uns": {"plain": {"type": "scalar", "value": 1.5}},
@@ -774,8 +916,11 @@ def containers(rng):
 
 def edges():
     def write(stem, x, note):
-        a = ad.AnnData(x, obs=pd.DataFrame(index=names(x.shape[0], "cell")),
-                       var=pd.DataFrame(index=names(x.shape[1], "gene")))
+        a = ad.AnnData(
+            x,
+            obs=pd.DataFrame(index=names(x.shape[0], "cell")),
+            var=pd.DataFrame(index=names(x.shape[1], "gene")),
+        )
         a.obs["group"] = pd.Categorical(["a"] * x.shape[0], categories=["a", "b"])
         a.layers["csc"] = sp.csc_matrix(x)
         a.layers["dense"] = dense(x)
@@ -790,8 +935,10 @@ def edges():
     write("one-cell", f32(SMALL[:1]), "1 cell x 8 genes")
     write("one-gene", f32(SMALL[:, 1:2]), "6 cells x 1 gene")
 
-    a = ad.AnnData(obs=pd.DataFrame({"n": np.arange(6)}, index=names(6, "cell")),
-                   var=pd.DataFrame(index=names(8, "gene")))
+    a = ad.AnnData(
+        obs=pd.DataFrame({"n": np.arange(6)}, index=names(6, "cell")),
+        var=pd.DataFrame(index=names(8, "gene")),
+    )
     a.layers["counts"] = sp.csr_matrix(SMALL)
     path = path_of("no-x")
     save(a, path)
@@ -809,9 +956,13 @@ def engine(rng):
     mean = np.array([level * shift[g] for g in group]) * rng.lognormal(0, 0.4, (n, 1))
     x = rng.poisson(mean).astype(np.float32)
     x[17], x[:, 31] = 0, 0
-    obs = pd.DataFrame({"group": pd.Categorical(group),
-                        "donor": pd.Categorical(rng.choice(["d1", "d2", "d3"], n))},
-                       index=names(n, "cell"))
+    obs = pd.DataFrame(
+        {
+            "group": pd.Categorical(group),
+            "donor": pd.Categorical(rng.choice(["d1", "d2", "d3"], n)),
+        },
+        index=names(n, "cell"),
+    )
     var = pd.DataFrame(index=[f"MT-{i + 1}" if i < 5 else f"gene{i + 1}" for i in range(p)])
     gz = FILTERS["gzip"]
     for form in ["csr", "csc", "dense"]:
@@ -857,53 +1008,85 @@ def bad_files():
             values = f[key][:]
             values[position] = value
             replace(f, key, values)
+
         return change
 
     bad("empty-file", "open", "no bytes").write_bytes(b"")
     bad("plain-text", "open", "not HDF5").write_text("cell,gene1,gene2\nc1,0,1\n")
     whole = csr(folder / "whole.h5ad").read_bytes()
     (folder / "whole.h5ad").unlink()
-    bad("truncated", "open", "the second half is missing").write_bytes(whole[: len(whole) // 2])
+    bad("truncated", "open", "the second half is missing").write_bytes(
+        whole[: len(whole) // 2]
+    )
     with h5py.File(bad("not-anndata", "open", "HDF5 without obs and var"), "w") as f:
         f["matrix/data"] = np.arange(5)
     csr(bad("no-obs", "open", "obs is missing"), lambda f: f.__delitem__("obs"))
-    csr(bad("no-index", "open", "obs has no index"), lambda f: f["obs"].__delitem__("_index"))
+    csr(
+        bad("no-index", "open", "obs has no index"),
+        lambda f: f["obs"].__delitem__("_index"),
+    )
 
     csr(bad("x-rows", "open", "X has 6 rows, obs 7"), shape=(7, 8))
     csr(bad("x-columns", "open", "X has 8 columns, var 9"), shape=(6, 9))
-    csr(bad("x-encoding", "X", "X has an unknown encoding"),
-        lambda f: f["X"].attrs.__setitem__("encoding-type", "awkward-array"))
-    csr(bad("no-shape", "X", "X has no shape attribute"), lambda f: f["X"].attrs.__delitem__("shape"))
+    csr(
+        bad("x-encoding", "X", "X has an unknown encoding"),
+        lambda f: f["X"].attrs.__setitem__("encoding-type", "awkward-array"),
+    )
+    csr(
+        bad("no-shape", "X", "X has no shape attribute"),
+        lambda f: f["X"].attrs.__delitem__("shape"),
+    )
     csr(bad("no-indices", "X", "X has no indices"), lambda f: f["X"].__delitem__("indices"))
-    csr(bad("index-too-large", "X", "a column index equals the number of genes"),
-        put("X/indices", 3, 8))
+    csr(
+        bad("index-too-large", "X", "a column index equals the number of genes"),
+        put("X/indices", 3, 8),
+    )
     csr(bad("index-negative", "X", "a column index is -1"), put("X/indices", 3, -1))
-    csr(bad("indptr-decreasing", "X", "indptr falls in the second row"), put("X/indptr", 2, 2))
+    csr(
+        bad("indptr-decreasing", "X", "indptr falls in the second row"),
+        put("X/indptr", 2, 2),
+    )
     csr(bad("indptr-start", "X", "indptr starts at 1"), put("X/indptr", 0, 1))
-    csr(bad("indptr-past-end", "X", "indptr ends after the last value"), put("X/indptr", 6, 1000))
-    csr(bad("indptr-length", "X", "indptr has 6 entries instead of 7"),
-        lambda f: replace(f, "X/indptr", f["X/indptr"][:-1]))
-    csr(bad("data-length", "X", "data is shorter than indices"),
-        lambda f: replace(f, "X/data", f["X/data"][:-2]))
-    csr(bad("string-data", "X", "X holds strings"),
-        lambda f: replace(f, "X/data", np.array(["a"] * f["X/data"].size, dtype="S1")))
-    csr(bad("huge-shape", "open", "X claims 2^40 rows"),
-        lambda f: f["X"].attrs.__setitem__("shape", np.array([2**40, 8])))
+    csr(
+        bad("indptr-past-end", "X", "indptr ends after the last value"),
+        put("X/indptr", 6, 1000),
+    )
+    csr(
+        bad("indptr-length", "X", "indptr has 6 entries instead of 7"),
+        lambda f: replace(f, "X/indptr", f["X/indptr"][:-1]),
+    )
+    csr(
+        bad("data-length", "X", "data is shorter than indices"),
+        lambda f: replace(f, "X/data", f["X/data"][:-2]),
+    )
+    csr(
+        bad("string-data", "X", "X holds strings"),
+        lambda f: replace(f, "X/data", np.array(["a"] * f["X/data"].size, dtype="S1")),
+    )
+    csr(
+        bad("huge-shape", "open", "X claims 2^40 rows"),
+        lambda f: f["X"].attrs.__setitem__("shape", np.array([2**40, 8])),
+    )
 
     def column(values):
         def change(f):
             f["obs"].attrs["column-order"] = np.array(["x"], dtype=object)
             ad.io.write_elem(f["obs"], "x", values)
+
         return change
 
-    csr(bad("column-length", "obs/x", "a column of obs has 4 values for 6 cells"),
-        column(np.arange(4)))
+    csr(
+        bad("column-length", "obs/x", "a column of obs has 4 values for 6 cells"),
+        column(np.arange(4)),
+    )
 
     def missing_column(f):
         f["obs"].attrs["column-order"] = np.array(["x"], dtype=object)
 
-    csr(bad("column-missing", "obs/x", "column-order names a column that is not there"),
-        missing_column)
+    csr(
+        bad("column-missing", "obs/x", "column-order names a column that is not there"),
+        missing_column,
+    )
 
     def bad_codes(f):
         column(pd.Categorical(list("ababab")))(f)
@@ -927,20 +1110,40 @@ def bad_files():
         path.write_bytes(bytes(raw))
 
     def zero(raw, at, size):
-        raw[at: at + size] = bytes(size)
+        raw[at : at + size] = bytes(size)
 
     def flip(raw, at, size):
         raw[at + 5] ^= 0xFF
 
-    damaged("damaged-gzip", "the second chunk of data is not a zlib stream", FILTERS["gzip"], zero)
-    damaged("damaged-lzf", "the second chunk of data is not lzf",
-            {"compression": "lzf"}, lambda raw, at, size: raw.__setitem__(slice(at, at + size), b"\xff" * size))
-    damaged("damaged-fletcher32", "a byte of the second chunk was flipped", FILTERS["fletcher32"], flip)
+    damaged(
+        "damaged-gzip",
+        "the second chunk of data is not a zlib stream",
+        FILTERS["gzip"],
+        zero,
+    )
+    damaged(
+        "damaged-lzf",
+        "the second chunk of data is not lzf",
+        {"compression": "lzf"},
+        lambda raw, at, size: raw.__setitem__(slice(at, at + size), b"\xff" * size),
+    )
+    damaged(
+        "damaged-fletcher32",
+        "a byte of the second chunk was flipped",
+        FILTERS["fletcher32"],
+        flip,
+    )
 
-    path = bad("filter-blosc", "X", "blosc needs a plugin of libhdf5; the error names the filter")
+    path = bad(
+        "filter-blosc", "X", "blosc needs a plugin of libhdf5; the error names the filter"
+    )
     with new_file(path, (20, 30)) as f:
-        g = write_sparse(f, "X", sp.csr_matrix(np.ones((20, 30), np.float32)),
-                         {**hdf5plugin.Blosc(), "chunks": (300,)})
+        g = write_sparse(
+            f,
+            "X",
+            sp.csr_matrix(np.ones((20, 30), np.float32)),
+            {**hdf5plugin.Blosc(), "chunks": (300,)},
+        )
         # blosc skips chunks that it cannot shrink; these must be its own.
         assert g["data"].id.get_chunk_info(0).filter_mask == 0
 

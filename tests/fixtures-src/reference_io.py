@@ -29,8 +29,11 @@ class Reference:
         file = f"{self.name}-{name}.bin.gz"
         (OUT / file).write_bytes(gzip.compress(raw, 9, mtime=0))
         self.index["tables"][name] = {
-            "file": file, "size": size, "nrow": len(data),
-            "columns": list(columns), "rows": rows,
+            "file": file,
+            "size": size,
+            "nrow": len(data),
+            "columns": list(columns),
+            "rows": rows,
         }
 
     def names(self, name, values):

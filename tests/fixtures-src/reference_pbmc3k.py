@@ -72,26 +72,38 @@ def pca(ref, logs, chosen, genes):
     u, d, vt = scipy.linalg.svd(z, full_matrices=False, lapack_driver="gesdd")
     variance = d**2 / (len(z) - 1)
     v = vt[:50].T
-    ref.table("pca_variance", {
-        "variance": variance[:50], "variance_ratio": variance[:50] / variance.sum(),
-    })
+    ref.table(
+        "pca_variance",
+        {
+            "variance": variance[:50],
+            "variance_ratio": variance[:50] / variance.sum(),
+        },
+    )
     ref.names("pca_genes", genes[chosen])
     ref.table("pca_loadings", {f"PC{k + 1}": v[:, k] for k in range(50)}, rows="pca_genes")
     scores = (u[:, :50] * d[:50])[:200]
     ref.table("pca_scores", {f"PC{k + 1}": scores[:, k] for k in range(50)})
-    ref.value("pca", {
-        "n_cells": len(z), "n_genes": int(chosen.sum()), "total_variance": variance.sum(),
-        "smallest_relative_gap": float((-np.diff(variance[:51]) / variance[:50]).min()),
-        "scores": "of the first 200 cells",
-    })
+    ref.value(
+        "pca",
+        {
+            "n_cells": len(z),
+            "n_genes": int(chosen.sum()),
+            "total_variance": variance.sum(),
+            "smallest_relative_gap": float((-np.diff(variance[:51]) / variance[:50]).min()),
+            "scores": "of the first 200 cells",
+        },
+    )
     check = sc.pp.pca(ad.AnnData(z), n_comps=50, svd_solver="arpack", copy=True)
     cosine = np.abs((check.varm["PCs"] * v).sum(axis=0))
     print("scanpy arpack against LAPACK: 1 - |cosine| <=", (1 - cosine).max())
 
 
 def scanpy_tests(ref, logs, labels, genes, rng):
-    a = ad.AnnData(sp.csr_matrix(logs), pd.DataFrame({"louvain": labels.to_numpy()}),
-                   pd.DataFrame(index=genes))
+    a = ad.AnnData(
+        sp.csr_matrix(logs),
+        pd.DataFrame({"louvain": labels.to_numpy()}),
+        pd.DataFrame(index=genes),
+    )
     a.obs["louvain"] = pd.Categorical(a.obs["louvain"], labels.cat.categories)
     a.uns["log1p"] = {"base": None}
     a.obs_names = [str(i) for i in range(a.n_obs)]
@@ -116,8 +128,17 @@ def scanpy_tests(ref, logs, labels, genes, rng):
             chosen[:100] = True
             chosen |= np.isin(index, sampled)
             for k in np.flatnonzero(chosen):
-                rows.append((g, k, index[k], r["scores"][group][k], r["pvals"][group][k],
-                             r["pvals_adj"][group][k], r["logfoldchanges"][group][k]))
+                rows.append(
+                    (
+                        g,
+                        k,
+                        index[k],
+                        r["scores"][group][k],
+                        r["pvals"][group][k],
+                        r["pvals_adj"][group][k],
+                        r["logfoldchanges"][group][k],
+                    )
+                )
         table = np.array(rows, dtype=np.float64).T
         heads = ["group", "rank", "gene", "score", "p_value", "p_adj", "log2_fc"]
         ref.table(f"scanpy_{name}", dict(zip(heads, table)))
@@ -174,12 +195,31 @@ def independent_tests(ref, logs, labels, genes, rng):
             log10_p = log10_t(t, df) if t != 0 else 0.0
             if t != 0 and welch.pvalue > 1e-280:
                 worst = max(worst, abs(np.log10(welch.pvalue) - log10_p))
-            rows.append((
-                g, j, len(x), len(y), u, u / (len(x) * len(y)),
-                z, log10_normal(z), z_continuity, log10_normal(z_continuity),
-                t, df, log10_p, x.mean(), y.mean(), x.var(ddof=1), y.var(ddof=1),
-                np.expm1(x).mean(), np.expm1(y).mean(), (x > 0).mean(), (y > 0).mean(),
-            ))
+            rows.append(
+                (
+                    g,
+                    j,
+                    len(x),
+                    len(y),
+                    u,
+                    u / (len(x) * len(y)),
+                    z,
+                    log10_normal(z),
+                    z_continuity,
+                    log10_normal(z_continuity),
+                    t,
+                    df,
+                    log10_p,
+                    x.mean(),
+                    y.mean(),
+                    x.var(ddof=1),
+                    y.var(ddof=1),
+                    np.expm1(x).mean(),
+                    np.expm1(y).mean(),
+                    (x > 0).mean(),
+                    (y > 0).mean(),
+                )
+            )
     heads = (
         "group gene n_group n_reference u auc z log10_p z_continuity log10_p_continuity "
         "t df log10_p_t mean_log_group mean_log_reference var_log_group var_log_reference "
@@ -211,7 +251,9 @@ def main():
     pca(ref, logs, chosen, genes)
 
     labelled = raw.obs["louvain"].notna().to_numpy()
-    labels = raw.obs["louvain"][labelled].cat.remove_unused_categories().reset_index(drop=True)
+    labels = (
+        raw.obs["louvain"][labelled].cat.remove_unused_categories().reset_index(drop=True)
+    )
     logs = logs[labelled]
     scanpy_tests(ref, logs, labels, genes, rng)
     independent_tests(ref, logs, labels, genes, rng)

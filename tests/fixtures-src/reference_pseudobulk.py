@@ -12,7 +12,10 @@ import numpy as np
 from reference_io import DATA, Reference
 
 SETS = {
-    "kang2018": ("kang2018_pbmc_ifnb_2000cells", ["donor", "condition", "seurat_annotations"]),
+    "kang2018": (
+        "kang2018_pbmc_ifnb_2000cells",
+        ["donor", "condition", "seurat_annotations"],
+    ),
     "muscat": ("muscat_example_sce_kang_subset", ["sample_id", "cluster_id"]),
 }
 
@@ -34,16 +37,24 @@ def pseudobulk(name, file, keys):
     ref.value("n_dropped", int((~used).sum()))
     ref.value("levels", {k: list(a.obs[k].cat.categories) for k in keys})
     columns = {f"code_{k}": groups[:, i] + 1 for i, k in enumerate(keys)}
-    ref.table("groups", {
-        **columns, "n_cells": n_cells, "sum": sums.sum(axis=1),
-        "sum_squares": (sums**2).sum(axis=1), "weighted_sum": (sums * weights).sum(axis=1),
-        "detected": detected.sum(axis=1),
-    })
+    ref.table(
+        "groups",
+        {
+            **columns,
+            "n_cells": n_cells,
+            "sum": sums.sum(axis=1),
+            "sum_squares": (sums**2).sum(axis=1),
+            "weighted_sum": (sums * weights).sum(axis=1),
+            "detected": detected.sum(axis=1),
+        },
+    )
     sampled = np.sort(np.random.default_rng(3).choice(x.shape[1], 300, replace=False))
     ref.names("genes", a.var_names[sampled])
     heads = [f"group{i + 1}" for i in range(len(groups))]
     ref.table("sums", dict(zip(heads, sums[:, sampled])), rows="genes", dtype="float32")
-    ref.table("detected", dict(zip(heads, detected[:, sampled])), rows="genes", dtype="float32")
+    ref.table(
+        "detected", dict(zip(heads, detected[:, sampled])), rows="genes", dtype="float32"
+    )
     assert sums.max() < 2**24
     ref.write()
     print(name, len(groups), "groups,", int((~used).sum()), "cells dropped")
