@@ -5,7 +5,8 @@ source "$(dirname "$0")/lib.sh"
 wrappers=R/extendr-wrappers.R
 out="$(mktemp)"
 trap 'rm -f "$out"' EXIT
-cargo run --quiet --manifest-path src/rust/Cargo.toml --locked \
+# In the profile that installation builds, to share what it has compiled.
+cargo run --quiet --release --manifest-path src/rust/Cargo.toml --locked \
   --example document -- "$out"
 
 if [ "${1:-}" != --check ]; then

@@ -6,6 +6,8 @@
 #   SCOOM_TARGET_DIR  directory that keeps cargo's build between installations
 #                     (CARGO_TARGET_DIR is honoured too); unset: a temporary one
 #   SCOOM_JOBS        number of parallel compilations, default 2
+#   SCOOM_RUST_DIR    compile these Rust sources, not the package's own: spares
+#                     dev/test.sh a second compilation of the same files
 
 source(file.path("tools", "toolchain.R"))
 
@@ -201,6 +203,7 @@ values <- c(
   JOBS = as.character(jobs),
   LIBS = paste(c(hdf5$libs, libs), collapse = " "),
   LINK = link,
+  RUST_DIR = Sys.getenv("SCOOM_RUST_DIR", "rust"),
   RUST_PATH = dirname(find_tool("rustc")),
   TARGET_DIR = target_dir
 )
