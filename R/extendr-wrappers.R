@@ -5,3 +5,16 @@
 #' `seconds` unless interrupted and reports to `progress`.
 #' @noRd
 rs_guard_probe <- function(how, text, seconds, progress) .Call(wrap__rs_guard_probe, how, text, seconds, progress)
+
+#' What the file at `path` holds; reads no values.
+#' @noRd
+rs_h5ad_describe <- function(path) .Call(wrap__rs_h5ad_describe, path)
+
+#' One element (`"obs"`, `"obsm/X_pca"`, `"uns/neighbors/params"`) of a file whose
+#' size and time of change must still be `size` and `mtime`.
+#' @noRd
+rs_h5ad_read <- function(path, size, mtime, element) .Call(wrap__rs_h5ad_read, path, size, mtime, element)
+
+#' The row names of a data frame (`"obs"`, `"var"`, `"raw/var"`).
+#' @noRd
+rs_h5ad_names <- function(path, size, mtime, frame) .Call(wrap__rs_h5ad_names, path, size, mtime, frame)

@@ -9,6 +9,7 @@
 #![expect(missing_docs, reason = "`extendr_module!` makes public functions without")]
 
 mod guard;
+mod h5ad;
 mod interrupt;
 
 use extendr_api::prelude::*;
@@ -16,4 +17,5 @@ use extendr_api::prelude::*;
 extendr_module! {
     mod scoom;
     use guard;
+    use h5ad;
 }

@@ -69,7 +69,8 @@ impl Strings {
     }
 
     /// All strings in order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
+    #[must_use]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         (0..self.len()).map(|i| self.get(i))
     }
 
