@@ -25,9 +25,7 @@ pub enum Adjustment {
 #[must_use]
 pub fn adjust(p_values: &[f64], method: Adjustment) -> Vec<f64> {
     let mut adjusted = p_values.to_vec();
-    let mut order: Vec<usize> = (0..p_values.len())
-        .filter(|&i| !p_values[i].is_nan())
-        .collect();
+    let mut order: Vec<usize> = (0..p_values.len()).filter(|&i| !p_values[i].is_nan()).collect();
     if order.len() <= 1 {
         return adjusted;
     }
@@ -65,20 +63,8 @@ mod tests {
     use super::*;
 
     /// With ties, a zero, a one, a NaN and values out of order.
-    const P: [f64; 12] = [
-        0.01,
-        0.04,
-        0.04,
-        1e-300,
-        f64::NAN,
-        0.5,
-        0.03,
-        1.0,
-        0.0,
-        0.04,
-        0.2,
-        0.011,
-    ];
+    const P: [f64; 12] =
+        [0.01, 0.04, 0.04, 1e-300, f64::NAN, 0.5, 0.03, 1.0, 0.0, 0.04, 0.2, 0.011];
 
     fn check(method: Adjustment, want: [f64; 12]) {
         for (i, (got, want)) in adjust(&P, method).into_iter().zip(want).enumerate() {
@@ -166,11 +152,9 @@ mod tests {
         let forward = [0.3, 0.1, 0.1, 0.02, 0.1];
         let mut backward = forward;
         backward.reverse();
-        for method in [
-            Adjustment::BenjaminiHochberg,
-            Adjustment::BenjaminiYekutieli,
-            Adjustment::Holm,
-        ] {
+        for method in
+            [Adjustment::BenjaminiHochberg, Adjustment::BenjaminiYekutieli, Adjustment::Holm]
+        {
             let mut mirrored = adjust(&backward, method);
             mirrored.reverse();
             let straight = adjust(&forward, method);

@@ -77,11 +77,7 @@ pub fn normal_sf(z: f64) -> f64 {
 /// Natural logarithm of [`normal_sf`], for any `z`.
 #[must_use]
 pub fn normal_log_sf(z: f64) -> f64 {
-    if z < 0.0 {
-        libm::log1p(-normal_sf(-z))
-    } else {
-        normal_tails(z).ln() - LN_2
-    }
+    if z < 0.0 { libm::log1p(-normal_sf(-z)) } else { normal_tails(z).ln() - LN_2 }
 }
 
 /// Both tails together beyond `z >= 0`.
@@ -140,11 +136,7 @@ fn t_tails(t: f64, df: f64) -> Tail {
         let x = 1.0 / (1.0 + odds);
         let y = odds / (1.0 + odds);
         let ln_x = -libm::log1p(odds);
-        let ln_y = if odds < 1.0 {
-            libm::log(odds) + ln_x
-        } else {
-            -libm::log1p(1.0 / odds)
-        };
+        let ln_y = if odds < 1.0 { libm::log(odds) + ln_x } else { -libm::log1p(1.0 / odds) };
         (x, y, ln_x, ln_y)
     } else {
         (0.0, 1.0, libm::log(df) - 2.0 * libm::log(t), 0.0)
@@ -431,29 +423,14 @@ mod tests {
     #[test]
     fn normal_agrees_with_pnorm() {
         for (z, upper, lower) in NORMAL {
-            close(
-                normal_log_sf(z),
-                upper,
-                4e-16,
-                &format!("upper tail of {z}"),
-            );
-            close(
-                normal_log_sf(-z),
-                lower,
-                4e-16,
-                &format!("lower tail of {z}"),
-            );
+            close(normal_log_sf(z), upper, 4e-16, &format!("upper tail of {z}"));
+            close(normal_log_sf(-z), lower, 4e-16, &format!("lower tail of {z}"));
             close(normal_sf(z), upper.exp(), 1e-15, &format!("tail of {z}"));
             let log10 = (upper + LN_2) / LN_10;
             for z in [z, -z] {
                 let got = normal_two_sided(z);
                 close(got.log10_p, log10, 4e-16, &format!("two tails of {z}"));
-                close(
-                    got.p_value,
-                    (upper + LN_2).exp(),
-                    1e-15,
-                    &format!("p of {z}"),
-                );
+                close(got.p_value, (upper + LN_2).exp(), 1e-15, &format!("p of {z}"));
                 assert_eq!(normal_log10_two_sided(z), got.log10_p);
             }
         }
@@ -512,10 +489,7 @@ mod tests {
             assert_eq!(got.p_value, 1.0);
             assert_eq!(got.log10_p.to_bits(), 0);
         }
-        for got in [
-            normal_two_sided(f64::INFINITY),
-            t_two_sided(f64::NEG_INFINITY, 5.0),
-        ] {
+        for got in [normal_two_sided(f64::INFINITY), t_two_sided(f64::NEG_INFINITY, 5.0)] {
             assert_eq!(got.p_value, 0.0);
             assert_eq!(got.log10_p, f64::NEG_INFINITY);
         }

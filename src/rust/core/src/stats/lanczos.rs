@@ -38,11 +38,7 @@ pub(super) fn lanczos<E>(
     block: usize,
     mut apply: impl FnMut(&[f64], &mut [f64]) -> Result<(), E>,
 ) -> Result<Eigen, E> {
-    let mut basis = Basis {
-        n,
-        columns: Vec::new(),
-        rng: Rng::new(SEED, 0),
-    };
+    let mut basis = Basis { n, columns: Vec::new(), rng: Rng::new(SEED, 0) };
     let mut steps: Vec<Step> = Vec::new();
     let mut scale = 0.0_f64;
     let mut next_check = 4 * k;
@@ -94,13 +90,9 @@ fn converged(basis: &Basis, steps: &[Step], size: usize, k: usize) -> Option<Eig
     let mut at = 0;
     for Step { diagonal, below } in steps {
         let width = diagonal.nrows();
-        projected
-            .submatrix_mut(at, at, width, width)
-            .copy_from(diagonal);
+        projected.submatrix_mut(at, at, width, width).copy_from(diagonal);
         let rows = below.nrows().min(size - at - width);
-        projected
-            .submatrix_mut(at + width, at, rows, width)
-            .copy_from(below.subrows(0, rows));
+        projected.submatrix_mut(at + width, at, rows, width).copy_from(below.subrows(0, rows));
         at += width;
     }
     let (values, vectors) = decompose(projected.as_ref());
@@ -112,20 +104,10 @@ fn converged(basis: &Basis, steps: &[Step], size: usize, k: usize) -> Option<Eig
         return None;
     }
     let mut ritz = Mat::<f64>::zeros(basis.n, k);
-    matmul(
-        &mut ritz,
-        Accum::Replace,
-        basis.columns(0, size),
-        wanted,
-        1.0,
-        Par::Seq,
-    );
+    matmul(&mut ritz, Accum::Replace, basis.columns(0, size), wanted, 1.0, Par::Seq);
     Some(Eigen {
         values: values.iter().rev().take(k).copied().collect(),
-        vectors: (0..k)
-            .rev()
-            .flat_map(|j| ritz.col(j).iter().copied())
-            .collect(),
+        vectors: (0..k).rev().flat_map(|j| ritz.col(j).iter().copied()).collect(),
     })
 }
 
@@ -147,14 +129,7 @@ impl Basis {
         let mut others = MatMut::from_column_major_slice_mut(others, self.n, width);
         let vectors = self.columns(begin, end);
         let mut overlap = Mat::zeros(end - begin, width);
-        matmul(
-            &mut overlap,
-            Accum::Replace,
-            vectors.transpose(),
-            &others,
-            1.0,
-            Par::Seq,
-        );
+        matmul(&mut overlap, Accum::Replace, vectors.transpose(), &others, 1.0, Par::Seq);
         matmul(&mut others, Accum::Add, vectors, &overlap, -1.0, Par::Seq);
         overlap
     }

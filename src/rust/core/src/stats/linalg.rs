@@ -34,10 +34,7 @@ pub struct Eigen {
 
 impl Eigen {
     fn none() -> Self {
-        Self {
-            values: Vec::new(),
-            vectors: Vec::new(),
-        }
+        Self { values: Vec::new(), vectors: Vec::new() }
     }
 }
 
@@ -167,9 +164,7 @@ fn full(a: &[f64], n: usize, k: usize) -> Eigen {
     let (values, basis) = decompose(MatRef::from_row_major_slice(a, n, n));
     let mut eigen = Eigen {
         values: values.iter().rev().take(k).copied().collect(),
-        vectors: (0..k)
-            .flat_map(|j| basis.col(n - 1 - j).iter().copied())
-            .collect(),
+        vectors: (0..k).flat_map(|j| basis.col(n - 1 - j).iter().copied()).collect(),
     };
     fix_signs(&mut eigen.vectors, n);
     eigen
@@ -296,9 +291,7 @@ mod tests {
         let mut rng = Rng::new(3, 0);
         let factors: Vec<f64> = (0..5 * n).map(|_| rng.uniform() - 0.5).collect();
         let product = |i: usize, j: usize| {
-            (0..5)
-                .map(|l| factors[l * n + i] * factors[l * n + j])
-                .sum::<f64>()
+            (0..5).map(|l| factors[l * n + i] * factors[l * n + j]).sum::<f64>()
         };
         let a: Vec<f64> = (0..n * n).map(|i| product(i / n, i % n)).collect();
         let eigen = by_lanczos(&a, n, 20, 4);
@@ -327,15 +320,8 @@ mod tests {
     #[test]
     fn largest_means_algebraically_largest() {
         let n = 520;
-        let a: Vec<f64> = (0..n * n)
-            .map(|i| {
-                if i / n == i % n {
-                    (i / n) as f64 - 400.0
-                } else {
-                    0.0
-                }
-            })
-            .collect();
+        let a: Vec<f64> =
+            (0..n * n).map(|i| if i / n == i % n { (i / n) as f64 - 400.0 } else { 0.0 }).collect();
         let eigen = sym_eigen_top_k(&a, n, 3);
         for (value, want) in eigen.values.iter().zip([119.0, 118.0, 117.0]) {
             assert!((value - want).abs() < 1e-11, "{value}");
@@ -364,11 +350,7 @@ mod tests {
         let got = sym_eigen_top_k_with(600, 5, 4, |x, y| {
             calls += 1;
             y.copy_from_slice(x);
-            if calls == 2 {
-                Err("interrupted")
-            } else {
-                Ok(())
-            }
+            if calls == 2 { Err("interrupted") } else { Ok(()) }
         });
         assert_eq!(got, Err("interrupted"));
     }

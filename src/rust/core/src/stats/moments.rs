@@ -116,11 +116,7 @@ impl Moments {
         MeanVar {
             n: n_total,
             mean: mean_nz * (n / total),
-            var: if n_total < 2 {
-                f64::NAN
-            } else {
-                m2 / (total - 1.0)
-            },
+            var: if n_total < 2 { f64::NAN } else { m2 / (total - 1.0) },
         }
     }
 }
@@ -185,11 +181,7 @@ impl CountMoments {
     pub fn with_zeros(&self, n_total: u64) -> MeanVar {
         assert!(self.n <= n_total, "more values than observations");
         let n = u128::from(n_total);
-        let mean = if n == 0 {
-            f64::NAN
-        } else {
-            ratio(u128::from(self.sum), n)
-        };
+        let mean = if n == 0 { f64::NAN } else { ratio(u128::from(self.sum), n) };
         let var = if n < 2 {
             f64::NAN
         } else {
@@ -200,11 +192,7 @@ impl CountMoments {
                 None => (self.sum_sq - square / n) as f64 / (n - 1) as f64,
             }
         };
-        MeanVar {
-            n: n_total,
-            mean,
-            var,
-        }
+        MeanVar { n: n_total, mean, var }
     }
 }
 
@@ -241,11 +229,7 @@ mod tests {
             for &x in values.iter().chain(zeros) {
                 let x = f(x);
                 let t = s + x;
-                c += if s.abs() >= x.abs() {
-                    (s - t) + x
-                } else {
-                    (x - t) + s
-                };
+                c += if s.abs() >= x.abs() { (s - t) + x } else { (x - t) + s };
                 s = t;
             }
             s + c
@@ -295,9 +279,7 @@ mod tests {
     #[test]
     fn any_split_agrees_and_empty_is_neutral() {
         let mut rng = Rng::new(2, 0);
-        let values: Vec<f64> = (0..997)
-            .map(|_| (8.0 * rng.uniform()).exp2() + 1.0)
-            .collect();
+        let values: Vec<f64> = (0..997).map(|_| (8.0 * rng.uniform()).exp2() + 1.0).collect();
         let whole = accumulate(&values);
         let want = whole.with_zeros(3000);
         for _ in 0..200 {
@@ -354,12 +336,7 @@ mod tests {
         assert!(Moments::default().summary().mean.is_nan());
         assert!(accumulate(&[2.0]).summary().var.is_nan());
         assert!(accumulate(&[1.0, f64::NAN, 2.0]).summary().var.is_nan());
-        assert!(
-            accumulate(&[1.0, f64::INFINITY, 2.0])
-                .summary()
-                .var
-                .is_nan()
-        );
+        assert!(accumulate(&[1.0, f64::INFINITY, 2.0]).summary().var.is_nan());
     }
 
     #[test]
@@ -414,32 +391,16 @@ mod tests {
             a.merge(&b);
             assert_eq!(a, whole);
         }
-        close(
-            float.with_zeros(900).mean,
-            whole.with_zeros(900).mean,
-            1e-14,
-        );
+        close(float.with_zeros(900).mean, whole.with_zeros(900).mean, 1e-14);
         close(float.with_zeros(900).var, whole.with_zeros(900).var, 1e-13);
     }
 
     #[test]
     fn ratio_rounds_once() {
-        let cases: [(u128, u128); 6] = [
-            (1, 3),
-            (2, 3),
-            (1, 10),
-            (0, 7),
-            (12_345_678_901_234_567, 1),
-            (1, (1 << 126) + 1),
-        ];
-        let want = [
-            1.0 / 3.0,
-            2.0 / 3.0,
-            0.1,
-            0.0,
-            12_345_678_901_234_567_u64 as f64,
-            2.0_f64.powi(-126),
-        ];
+        let cases: [(u128, u128); 6] =
+            [(1, 3), (2, 3), (1, 10), (0, 7), (12_345_678_901_234_567, 1), (1, (1 << 126) + 1)];
+        let want =
+            [1.0 / 3.0, 2.0 / 3.0, 0.1, 0.0, 12_345_678_901_234_567_u64 as f64, 2.0_f64.powi(-126)];
         for ((num, den), want) in cases.into_iter().zip(want) {
             assert_eq!(ratio(num, den), want, "{num} / {den}");
         }

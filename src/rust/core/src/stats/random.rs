@@ -26,9 +26,7 @@ impl Rng {
     #[must_use]
     pub fn new(seed: u64, index: u64) -> Self {
         let key = mix(seed.wrapping_add(GAMMA));
-        Self {
-            state: mix(key ^ mix(index.wrapping_mul(GAMMA) ^ !GAMMA)),
-        }
+        Self { state: mix(key ^ mix(index.wrapping_mul(GAMMA) ^ !GAMMA)) }
     }
 
     /// The next 64 random bits.
@@ -106,11 +104,7 @@ mod tests {
         assert!((mean - 0.5).abs() < 6.0 * (1.0 / 12.0 / n).sqrt());
         let var = x.iter().map(|u| (u - 0.5).powi(2)).sum::<f64>() / n;
         assert!((var - 1.0 / 12.0).abs() < 6.0 * (1.0 / 180.0 / n).sqrt());
-        let lag = x
-            .windows(2)
-            .map(|w| (w[0] - 0.5) * (w[1] - 0.5))
-            .sum::<f64>()
-            / n;
+        let lag = x.windows(2).map(|w| (w[0] - 0.5) * (w[1] - 0.5)).sum::<f64>() / n;
         assert!(lag.abs() < 6.0 / 12.0 / n.sqrt());
     }
 
@@ -122,10 +116,7 @@ mod tests {
         for _ in 0..60_000 {
             counts[rng.below(6) as usize] += 1;
         }
-        let chi: f64 = counts
-            .iter()
-            .map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4)
-            .sum();
+        let chi: f64 = counts.iter().map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4).sum();
         assert!(chi < 35.9, "{counts:?}");
         // With bound 3 * 2^62, plain multiplication would hit each third twice
         // as often in some places; the results must spread evenly.

@@ -190,24 +190,16 @@ pub fn rank_sums(keys: &[u64], groups: &[u32], group_sizes: &[u64], out: &mut Ra
     for &group in groups[..n_negative].iter().chain(&groups[n_not_positive..]) {
         out.doubled[group as usize] += 1;
     }
-    let n_zero = n_total
-        .checked_sub(n_negative as u64 + n_positive)
-        .expect("no more values than cells");
+    let n_zero =
+        n_total.checked_sub(n_negative as u64 + n_positive).expect("no more values than cells");
     let zero_rank = 2 * n_negative as u64 + n_zero + 1;
     for (doubled, &size) in out.doubled.iter_mut().zip(group_sizes) {
-        let zeros = size
-            .checked_sub(*doubled)
-            .expect("no more values than cells in a group");
+        let zeros = size.checked_sub(*doubled).expect("no more values than cells in a group");
         *doubled = zeros * zero_rank;
     }
     out.tie_term = tie(n_zero);
     add_runs(&keys[..n_negative], &groups[..n_negative], 0, out);
-    add_runs(
-        &keys[n_not_positive..],
-        &groups[n_not_positive..],
-        n_negative as u64 + n_zero,
-        out,
-    );
+    add_runs(&keys[n_not_positive..], &groups[n_not_positive..], n_negative as u64 + n_zero, out);
 }
 
 /// Adds the doubled ranks of sorted keys that have `before` cells below them.
@@ -274,11 +266,7 @@ pub fn wilcoxon_z(
 ) -> f64 {
     let product = i128::from(n1) * i128::from(n2);
     let doubled = doubled_u(doubled_rank_sum, n1) - product;
-    let doubled = if continuity {
-        doubled - doubled.signum()
-    } else {
-        doubled
-    };
+    let doubled = if continuity { doubled - doubled.signum() } else { doubled };
     let n = u128::from(n1) + u128::from(n2);
     if product == 0 || doubled == 0 {
         return 0.0;
@@ -303,10 +291,7 @@ mod tests {
 
     /// Average ranks of all values by counting, zeros written out.
     fn naive(values: &[f64], groups: &[usize], n_groups: usize) -> RankSums {
-        let mut out = RankSums {
-            doubled: vec![0; n_groups],
-            tie_term: 0,
-        };
+        let mut out = RankSums { doubled: vec![0; n_groups], tie_term: 0 };
         let mut seen: Vec<f64> = Vec::new();
         for (&x, &group) in values.iter().zip(groups) {
             let below = values.iter().filter(|&&y| y < x).count() as u64;
@@ -434,18 +419,8 @@ mod tests {
         assert_eq!(out.tie_term, zeros.pow(3) - zeros + ones.pow(3) - ones);
         let rank = 2 * 4_000_000_000 + 1_000_000 + 1;
         assert_eq!(out.doubled[0], 500_000 * rank);
-        assert_eq!(
-            out.doubled[1],
-            500_000 * rank + 4_000_000_000 * 4_000_000_001
-        );
-        let z = wilcoxon_z(
-            out.doubled[0],
-            500_000,
-            4_000_500_000,
-            out.tie_term,
-            true,
-            true,
-        );
+        assert_eq!(out.doubled[1], 500_000 * rank + 4_000_000_000 * 4_000_000_001);
+        let z = wilcoxon_z(out.doubled[0], 500_000, 4_000_500_000, out.tie_term, true, true);
         // Two binary samples: z^2 is the chi-square of the 2 x 2 table times
         // (n - 1) / n, the correction of 1/2 being 1e-16 of the deviation.
         let (ones, zeros) = (5e5_f64, 4e9_f64);
@@ -460,10 +435,7 @@ mod tests {
     const Y: [f64; 11] = [0.0, 0.0, 0.0, 1.1, 0.5, 2.0, 0.0, -1.0, -2.5, 0.0, 0.7];
 
     fn close(got: f64, want: f64) {
-        assert!(
-            (got - want).abs() <= 1e-15 * want.abs().max(1e-300) * 4.0,
-            "{got} against {want}"
-        );
+        assert!((got - want).abs() <= 1e-15 * want.abs().max(1e-300) * 4.0, "{got} against {want}");
     }
 
     // R 4.2.2: r <- rank(c(x, y)); t <- table(r); n1 <- length(x); n2 <- length(y)
@@ -475,9 +447,7 @@ mod tests {
     #[test]
     fn agrees_with_wilcox_test() {
         let values: Vec<f64> = X.into_iter().chain(Y).collect();
-        let groups: Vec<usize> = (0..values.len())
-            .map(|i| usize::from(i >= X.len()))
-            .collect();
+        let groups: Vec<usize> = (0..values.len()).map(|i| usize::from(i >= X.len())).collect();
         let sums = sparse(&values, &groups, 2);
         assert_eq!(sums.doubled, [198, 182]);
         assert_eq!(sums.tie_term, 372);
@@ -513,14 +483,8 @@ mod tests {
         let mut out = RankSums::default();
         rank_sums(&[], &[], &[5, 7, 0], &mut out);
         assert_eq!(out.doubled, [5 * 13, 7 * 13, 0]);
-        assert_eq!(
-            wilcoxon_z(out.doubled[0], 5, 7, out.tie_term, true, true),
-            0.0
-        );
-        assert_eq!(
-            wilcoxon_z(out.doubled[0], 5, 7, out.tie_term, false, false),
-            0.0
-        );
+        assert_eq!(wilcoxon_z(out.doubled[0], 5, 7, out.tie_term, true, true), 0.0);
+        assert_eq!(wilcoxon_z(out.doubled[0], 5, 7, out.tie_term, false, false), 0.0);
         assert_eq!(auc(out.doubled[0], 5, 7), 0.5);
         assert!(auc(out.doubled[2], 0, 12).is_nan());
         assert_eq!(wilcoxon_z(0, 0, 12, out.tie_term, true, true), 0.0);

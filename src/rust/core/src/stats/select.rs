@@ -25,10 +25,7 @@ impl TopKSums {
     /// Empty buffers.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            histogram: Box::new([[0; HISTOGRAM]; 2]),
-            rest: Vec::new(),
-        }
+        Self { histogram: Box::new([[0; HISTOGRAM]; 2]), rest: Vec::new() }
     }
 
     /// Writes the sum of the `ks[i]` largest of `values` to `sums[i]`; of all
@@ -120,13 +117,7 @@ impl<'a> Walk<'a> {
     fn new(ks: &'a [usize], sums: &'a mut [f64]) -> Self {
         let next = ks.partition_point(|&k| k == 0);
         sums[..next].fill(0.0);
-        Self {
-            ks,
-            sums,
-            next,
-            taken: 0,
-            sum: 0.0,
-        }
+        Self { ks, sums, next, taken: 0, sum: 0.0 }
     }
 
     #[inline]
@@ -155,9 +146,7 @@ mod tests {
     fn naive(values: &[f64], ks: &[usize]) -> Vec<f64> {
         let mut sorted = values.to_vec();
         sorted.sort_by(|a, b| b.total_cmp(a));
-        ks.iter()
-            .map(|&k| sorted.iter().take(k).fold(0.0, |sum, x| sum + x))
-            .collect()
+        ks.iter().map(|&k| sorted.iter().take(k).fold(0.0, |sum, x| sum + x)).collect()
     }
 
     fn check(top: &mut TopKSums, values: &[f64], ks: &[usize]) {
@@ -191,15 +180,7 @@ mod tests {
     fn one_odd_value_among_counts() {
         let mut top = TopKSums::new();
         let mut values: Vec<f64> = (0..600).map(|i| f64::from(i % 7)).collect();
-        for odd in [
-            0.5,
-            255.5,
-            256.5,
-            -1.0,
-            -f64::from(i32::MAX) + 9.0,
-            1e300,
-            -0.0,
-        ] {
+        for odd in [0.5, 255.5, 256.5, -1.0, -f64::from(i32::MAX) + 9.0, 1e300, -0.0] {
             values[300] = odd;
             check(&mut top, &values, &KS);
         }
