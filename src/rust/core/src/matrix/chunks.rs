@@ -50,7 +50,10 @@ impl Shared {
                 // The owner met an error, which is reported instead of this one.
                 State::Abandoned => return Err(Error::Interrupted),
                 State::Pending => {
-                    slot = self.ready.wait(slot).unwrap_or_else(PoisonError::into_inner);
+                    slot = self
+                        .ready
+                        .wait(slot)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
@@ -60,7 +63,12 @@ impl Shared {
 /// One chunk that a block needs.
 enum Part {
     /// Stored bytes with their filter mask; published where `shared` is kept by others.
-    Owned { raw: Vec<u8>, mask: u32, shared: Arc<Shared>, is_border: bool },
+    Owned {
+        raw: Vec<u8>,
+        mask: u32,
+        shared: Arc<Shared>,
+        is_border: bool,
+    },
     /// Decoded by an earlier block.
     Borrowed(Arc<Shared>),
     /// Decoded by libhdf5: exactly the elements needed.
@@ -106,7 +114,10 @@ impl Stream {
         let chunk = match (self.array.pipeline(), self.array.chunk.as_deref()) {
             (Some(_), Some(&[chunk])) => chunk,
             _ => {
-                parts.push((self.plain(span.clone())?, 0..(span.end - span.start) as usize));
+                parts.push((
+                    self.plain(span.clone())?,
+                    0..(span.end - span.start) as usize,
+                ));
                 return Ok(Pieces { parts });
             }
         };
@@ -130,7 +141,15 @@ impl Stream {
                     if is_border {
                         self.last = Some((index, Arc::clone(&shared)));
                     }
-                    parts.push((Part::Owned { raw, mask, shared, is_border }, within));
+                    parts.push((
+                        Part::Owned {
+                            raw,
+                            mask,
+                            shared,
+                            is_border,
+                        },
+                        within,
+                    ));
                 }
                 // Never written: the library knows the fill value.
                 None => parts.push((self.plain(from..to)?, 0..(to - from) as usize)),
@@ -141,7 +160,8 @@ impl Stream {
 
     fn plain(&self, span: Range<u64>) -> Result<Part> {
         let mut bytes = Vec::new();
-        self.array.read_slab(&[span.start], &[span.end - span.start], &mut bytes)?;
+        self.array
+            .read_slab(&[span.start], &[span.end - span.start], &mut bytes)?;
         Ok(Part::Plain(bytes))
     }
 }
@@ -156,7 +176,15 @@ impl Pieces {
     ) -> Result<()> {
         let width = array.dtype.bytes();
         // The border comes first, because another worker may be waiting for it.
-        if let Some((Part::Owned { raw, mask, shared, is_border: true }, _)) = self.parts.last_mut()
+        if let Some((
+            Part::Owned {
+                raw,
+                mask,
+                shared,
+                is_border: true,
+            },
+            _,
+        )) = self.parts.last_mut()
         {
             inflate(array, raw, *mask, scratch)?;
             shared.publish(&scratch.bytes);
@@ -181,7 +209,9 @@ impl Pieces {
 }
 
 fn inflate(array: &RawArray, raw: &[u8], mask: u32, scratch: &mut Scratch) -> Result<()> {
-    let pipeline = array.pipeline().expect("chunks are fetched raw only where a pipeline exists");
+    let pipeline = array
+        .pipeline()
+        .expect("chunks are fetched raw only where a pipeline exists");
     pipeline
         .decode(raw, mask, &mut scratch.inflater, &mut scratch.bytes)
         .map_err(|reason| array.corrupt(reason))

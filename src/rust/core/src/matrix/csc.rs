@@ -226,20 +226,24 @@ impl CscReader<'_> {
             let end = (start + PIECE).min(nnz);
             rows.clear();
             let (array, n_obs) = (&self.indices, self.source.n_obs as u64);
-            row_stream.fetch(start..end)?.decode(array, &mut scratch, |bytes| {
-                if array.dtype.append_indices(bytes, n_obs, &mut rows) {
-                    Ok(())
-                } else {
-                    Err(array.corrupt(format!("it points outside the {n_obs} rows")))
-                }
-            })?;
+            row_stream
+                .fetch(start..end)?
+                .decode(array, &mut scratch, |bytes| {
+                    if array.dtype.append_indices(bytes, n_obs, &mut rows) {
+                        Ok(())
+                    } else {
+                        Err(array.corrupt(format!("it points outside the {n_obs} rows")))
+                    }
+                })?;
             data.clear();
             if with_values {
                 let array = &self.data;
-                data_stream.fetch(start..end)?.decode(array, &mut scratch, |bytes| {
-                    array.dtype.append_f64(bytes, &mut data);
-                    Ok(())
-                })?;
+                data_stream
+                    .fetch(start..end)?
+                    .decode(array, &mut scratch, |bytes| {
+                        array.dtype.append_f64(bytes, &mut data);
+                        Ok(())
+                    })?;
             }
             let mut at = start;
             while at < end {
@@ -248,7 +252,11 @@ impl CscReader<'_> {
                 }
                 let to = self.source.indptr[column + 1].min(end);
                 let span = (at - start) as usize..(to - start) as usize;
-                let piece = if with_values { &data[span.clone()] } else { &[] };
+                let piece = if with_values {
+                    &data[span.clone()]
+                } else {
+                    &[]
+                };
                 take(column as u32, &rows[span], piece);
                 at = to;
             }

@@ -167,7 +167,9 @@ impl Fetched for CsrFetched<'_> {
         block.clear();
         let offsets = &self.source.indptr[self.rows.start..=self.rows.end];
         let first = offsets[0];
-        block.indptr.extend(offsets.iter().map(|&o| (o - first) as usize));
+        block
+            .indptr
+            .extend(offsets.iter().map(|&o| (o - first) as usize));
         block.rows.extend(self.rows.clone());
         let n_vars = self.source.n_vars as u64;
         let (array, indices) = (&self.index_array, &mut block.indices);

@@ -51,7 +51,10 @@ impl<'m> SparseRows<'m> {
         let matrix = CsMatViewI::try_new((n_obs, n_vars), indptr, indices, values)
             .map_err(|(_, _, _, e)| broken(&e.to_string()))?;
         let offsets: Vec<u64> = indptr.iter().map(|&o| o as u64).collect();
-        Ok(SparseRows { matrix, grid: Grid::from_indptr(&offsets) })
+        Ok(SparseRows {
+            matrix,
+            grid: Grid::from_indptr(&offsets),
+        })
     }
 }
 
@@ -81,7 +84,10 @@ struct SparseReader<'a>(&'a SparseRows<'a>);
 
 impl<'a> Reader<'a> for SparseReader<'a> {
     fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
-        Ok(Box::new(SparseSlice { rows: self.0.grid.rows(block), matrix: self.0.matrix }))
+        Ok(Box::new(SparseSlice {
+            rows: self.0.grid.rows(block),
+            matrix: self.0.matrix,
+        }))
     }
 }
 
@@ -96,9 +102,15 @@ impl Fetched for SparseSlice<'_> {
         let indptr = self.matrix.indptr();
         let offsets = &indptr.raw_storage()[self.rows.start..=self.rows.end];
         let (from, to) = (offsets[0] as usize, offsets[self.rows.len()] as usize);
-        block.indptr.extend(offsets.iter().map(|&o| o as usize - from));
-        block.indices.extend(self.matrix.indices()[from..to].iter().map(|&j| j as u32));
-        block.values.extend_from_slice(&self.matrix.data()[from..to]);
+        block
+            .indptr
+            .extend(offsets.iter().map(|&o| o as usize - from));
+        block
+            .indices
+            .extend(self.matrix.indices()[from..to].iter().map(|&j| j as u32));
+        block
+            .values
+            .extend_from_slice(&self.matrix.data()[from..to]);
         block.rows.extend(self.rows.clone());
         Ok(())
     }
@@ -125,7 +137,12 @@ impl<'m> DenseRows<'m> {
             });
         }
         let grid = Grid::uniform(n_obs, n_vars as u64);
-        Ok(DenseRows { values, n_obs, n_vars, grid })
+        Ok(DenseRows {
+            values,
+            n_obs,
+            n_vars,
+            grid,
+        })
     }
 }
 

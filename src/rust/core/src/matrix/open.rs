@@ -16,18 +16,32 @@ use std::sync::Arc;
 /// When the element is absent, is no matrix, or contradicts itself.
 pub fn open_matrix(path: &Path, element: &str, open: Opener) -> Result<SharedSource> {
     let file = open()?;
-    let missing = || Error::ElementMissing { path: path.into(), element: element.into() };
-    let corrupt =
-        |reason: String| Error::Corrupt { path: path.into(), element: element.into(), reason };
+    let missing = || Error::ElementMissing {
+        path: path.into(),
+        element: element.into(),
+    };
+    let corrupt = |reason: String| Error::Corrupt {
+        path: path.into(),
+        element: element.into(),
+        reason,
+    };
     if !file.link_exists(element) {
         return Err(missing());
     }
     if let Ok(dataset) = file.dataset(element) {
         let &[n_obs, n_vars] = dataset.shape().as_slice() else {
-            return Err(corrupt(format!("it has {} dimensions", dataset.shape().len())));
+            return Err(corrupt(format!(
+                "it has {} dimensions",
+                dataset.shape().len()
+            )));
         };
         drop(dataset);
-        return Ok(Arc::new(DenseSource::new(path, element, (n_obs, n_vars), open)?));
+        return Ok(Arc::new(DenseSource::new(
+            path,
+            element,
+            (n_obs, n_vars),
+            open,
+        )?));
     }
     let group = file.group(element).map_err(|_| missing())?;
     let text = |name: &str| -> Option<String> {
@@ -36,11 +50,15 @@ pub fn open_matrix(path: &Path, element: &str, open: Opener) -> Result<SharedSou
             .read_scalar::<hdf5_metno::types::VarLenUnicode>()
             .map(|s| s.to_string())
             .or_else(|_| {
-                attribute.read_scalar::<hdf5_metno::types::VarLenAscii>().map(|s| s.to_string())
+                attribute
+                    .read_scalar::<hdf5_metno::types::VarLenAscii>()
+                    .map(|s| s.to_string())
             })
             .ok()
     };
-    let encoding = text("encoding-type").or_else(|| text("h5sparse_format")).unwrap_or_default();
+    let encoding = text("encoding-type")
+        .or_else(|| text("h5sparse_format"))
+        .unwrap_or_default();
     let shape = group
         .attr("shape")
         .or_else(|_| group.attr("h5sparse_shape"))

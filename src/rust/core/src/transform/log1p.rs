@@ -17,16 +17,27 @@ pub(crate) struct Log1p {
 
 impl Log1p {
     pub(crate) fn new(base: Option<f64>) -> Self {
-        Log1p { ln_base: base.map_or(1.0, f64::ln), natural: base.is_none() }
+        Log1p {
+            ln_base: base.map_or(1.0, f64::ln),
+            natural: base.is_none(),
+        }
     }
 
     pub(crate) fn value(self, x: f64) -> f64 {
-        if self.natural { ln_1p(x) } else { ln_1p(x) / self.ln_base }
+        if self.natural {
+            ln_1p(x)
+        } else {
+            ln_1p(x) / self.ln_base
+        }
     }
 
     /// The inverse of [`value`](Self::value).
     pub(crate) fn inverse(self, y: f64) -> f64 {
-        if self.natural { exp_m1(y) } else { exp_m1(y * self.ln_base) }
+        if self.natural {
+            exp_m1(y)
+        } else {
+            exp_m1(y * self.ln_base)
+        }
     }
 
     pub(crate) fn apply(self, block: &mut RowBlock, keep_linear: bool) {
@@ -50,7 +61,12 @@ pub(crate) struct RowTable {
 
 impl Default for RowTable {
     fn default() -> Self {
-        RowTable { stamp: vec![0; TABLE], linear: vec![0.0; TABLE], log: vec![0.0; TABLE], row: 0 }
+        RowTable {
+            stamp: vec![0; TABLE],
+            linear: vec![0.0; TABLE],
+            log: vec![0.0; TABLE],
+            row: 0,
+        }
     }
 }
 
@@ -80,13 +96,21 @@ pub(crate) fn normalize_log1p(
             let (linear, value) = if count < TABLE && count as f64 == x {
                 if table.stamp[count] != table.row {
                     table.stamp[count] = table.row;
-                    let linear = if total == 0.0 { x } else { normalize.scaled(x, total) };
+                    let linear = if total == 0.0 {
+                        x
+                    } else {
+                        normalize.scaled(x, total)
+                    };
                     table.linear[count] = linear;
                     table.log[count] = log.value(linear);
                 }
                 (table.linear[count], table.log[count])
             } else {
-                let linear = if total == 0.0 { x } else { normalize.scaled(x, total) };
+                let linear = if total == 0.0 {
+                    x
+                } else {
+                    normalize.scaled(x, total)
+                };
                 (linear, log.value(linear))
             };
             block.values[at] = value;
