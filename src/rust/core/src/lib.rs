@@ -7,7 +7,9 @@
 pub mod ctx;
 pub mod error;
 pub mod h5ad;
+pub mod hvg;
 pub mod matrix;
 pub mod pass;
+pub mod qc;
 pub mod stats;
 pub mod transform;
