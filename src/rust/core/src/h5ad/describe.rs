@@ -15,6 +15,7 @@ use super::encoding::{Encoding, dtype_name};
 use super::file::{H5File, Stamp};
 use super::filters::FilterSpec;
 use super::node::{Node, Object};
+use super::raw::values::{TypeClass, class};
 use crate::error::Result;
 
 /// Above this number of chunks the size on disk is not summed up: it costs a walk
@@ -145,7 +146,7 @@ pub struct MatrixInfo {
 /// # Errors
 ///
 /// What [`H5File::open`] finds, `UnsupportedLegacy` for files written before 0.7,
-/// and `Corrupt` when `obs`, `var` and `X` do not fit together. Everything else
+/// and `Corrupt` when `obs`, `var` and the shape of `X` do not fit together. Everything else
 /// that is wrong is listed in [`Description::unread`].
 pub fn describe(path: &Path) -> Result<Description> {
     let file = H5File::open(path)?;
@@ -238,6 +239,9 @@ fn entries(
         return Ok(Vec::new());
     }
     let node = parent.child(group)?;
+    if Encoding::of(&node)? == Encoding::Null {
+        return Ok(Vec::new());
+    }
     if let Object::Dataset(_) = node.object() {
         unread
             .push(Unread::new(node.element(), &node.legacy("an array of records (anndata < 0.7)")));
@@ -285,6 +289,8 @@ fn list_unread(node: &Node, unread: &mut Vec<Unread>) -> Result<()> {
     Ok(())
 }
 
+/// `X` as far as it can be described. One of another shape than `obs` and `var`
+/// makes the file useless; one that can't be read leaves the rest.
 fn matrix_x(
     root: &Node,
     expected: [usize; 2],
@@ -294,28 +300,30 @@ fn matrix_x(
         return Ok(None);
     }
     let node = root.child("X")?;
-    match Encoding::of(&node)? {
-        Encoding::Null => Ok(None),
-        Encoding::Other(name) => {
-            unread.push(Unread::new("X", &node.unsupported(name)));
-            Ok(None)
+    let encoding = Encoding::of(&node)?;
+    if encoding == Encoding::Null {
+        return Ok(None);
+    }
+    if let Ok(Some(found)) = element::shape(&node, &encoding) {
+        if found != expected {
+            return Err(node.corrupt(format!(
+                "it has shape {found:?}, but obs has {} rows and var {}",
+                expected[0], expected[1]
+            )));
         }
-        _ => {
-            let info = matrix(&node)?;
-            if info.shape == expected {
-                Ok(Some(info))
-            } else {
-                Err(node.corrupt(format!(
-                    "it has {} rows and {} columns, but obs has {} rows and var {}",
-                    info.shape[0], info.shape[1], expected[0], expected[1]
-                )))
-            }
+    }
+    match matrix(&node) {
+        Ok(info) => Ok(Some(info)),
+        Err(error) => {
+            unread.push(Unread::new("X", &error));
+            Ok(None)
         }
     }
 }
 
 fn raw(root: &Node, n_obs: usize, unread: &mut Vec<Unread>) -> Option<RawInfo> {
-    if !root.has("raw") {
+    let is_null = |node: Node| Encoding::of(&node).is_ok_and(|found| found == Encoding::Null);
+    if !root.has("raw") || root.child("raw").is_ok_and(is_null) {
         return None;
     }
     let mut own = Vec::new();
@@ -432,13 +440,17 @@ impl Layout {
     fn of(node: &Node, dataset: &Dataset) -> Result<Self> {
         let failed = |e: hdf5_metno::Error| node.hdf5("describe", &e);
         let plist = dataset.dcpl().map_err(failed)?;
+        let dtype = dataset.dtype().map_err(failed)?;
+        if !matches!(class(&dtype), TypeClass::Integer | TypeClass::Float | TypeClass::Enum) {
+            return Err(node.corrupt(format!("it holds {dtype}, not numbers")));
+        }
         let chunk = plist.chunk();
         let n_chunks = chunk.as_ref().map_or(1, |chunk| {
             let shape = dataset.shape();
             shape.iter().zip(chunk).map(|(&n, &step)| n.div_ceil(step.max(1))).product()
         });
         Ok(Self {
-            dtype: dataset.dtype().map_err(failed)?,
+            dtype,
             chunk,
             filters: plist.get_filters().map_err(failed)?.iter().map(filter_name).collect(),
             bytes: (n_chunks <= MAX_CHUNKS_SUMMED).then(|| dataset.storage_size()),

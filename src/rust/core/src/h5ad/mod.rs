@@ -18,6 +18,8 @@ pub mod raw;
 mod record;
 mod sparse;
 mod strings;
+#[cfg(test)]
+mod tests;
 
 pub use array::{Array, Values};
 pub use dataframe::{Categorical, DataFrame};
