@@ -4,6 +4,7 @@
 //! file format), `matrix` (sources of row blocks), `transform` (the lazy
 //! chain), `pass` (folding the blocks), and the algorithms.
 
+pub mod collect;
 pub mod ctx;
 pub mod error;
 pub mod h5ad;

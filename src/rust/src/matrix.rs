@@ -1,0 +1,70 @@
+//! A view's values for R: sparse, dense, and sums.
+
+use extendr_api::prelude::*;
+use scoom_core::collect::{SparseView, collect_dense};
+use scoom_core::error::{Error, Result};
+
+use crate::convert::{Args, named, wrong};
+use crate::guard::guard;
+use crate::plan::{Plan, with_ctx};
+
+/// The values of a plan's view.
+///
+/// `args$form` is `"genes_by_cells"` (compressed columns, a gene's row index
+/// within each cell), `"cells_by_genes"` (compressed columns of the file's own
+/// orientation) or `"dense"` (cells by genes).
+/// @noRd
+#[extendr]
+fn rs_matrix_collect(plan: Robj, args: Robj, ctx: Robj) -> Robj {
+    guard(|| {
+        let plan = Plan::from_robj(&plan)?;
+        let form = Args::new(&args).text("form")?;
+        with_ctx(&ctx, |ctx| match form.as_str() {
+            "dense" => dense(&plan, ctx),
+            "genes_by_cells" => sparse(&plan, ctx, true),
+            "cells_by_genes" => sparse(&plan, ctx, false),
+            other => Err(wrong("form", &format!("is `{other}`, which is none of the forms"))),
+        })
+    })
+}
+
+fn dense(plan: &Plan, ctx: &scoom_core::ctx::Ctx) -> Result<Robj> {
+    let (n_obs, n_vars) = (plan.view().n_obs(), plan.view().n_vars());
+    let too_large = || Error::TooLarge {
+        message: format!("a dense matrix of {n_obs} x {n_vars} is more than R can hold"),
+    };
+    let n = n_obs.checked_mul(n_vars).filter(|n| *n < 1 << 48).ok_or_else(too_large)?;
+    let mut values = Doubles::new(n).into_robj();
+    let out = values.as_real_slice_mut().ok_or_else(too_large)?;
+    collect_dense(plan.source(), plan.view(), ctx, out)?;
+    let dim = Robj::from([n_obs as i32, n_vars as i32]);
+    Ok(named(vec![("x", values), ("dim", dim)]))
+}
+
+fn sparse(plan: &Plan, ctx: &scoom_core::ctx::Ctx, transposed: bool) -> Result<Robj> {
+    let (n_obs, n_vars) = (plan.view().n_obs(), plan.view().n_vars());
+    let most = i32::MAX as usize;
+    let collected = SparseView::collect(plan.source(), plan.view(), ctx, most)?;
+    let nnz = collected.nnz();
+    let offsets = if transposed { n_obs } else { n_vars } + 1;
+    let mut p = Integers::new(offsets).into_robj();
+    let mut i = Integers::new(nnz).into_robj();
+    let mut x = Doubles::new(nnz).into_robj();
+    let none = || Error::TooLarge { message: "R could not make the vectors".into() };
+    {
+        let (p, i) = (p.as_integer_slice_mut().ok_or_else(none)?, i.as_integer_slice_mut().ok_or_else(none)?);
+        let x = x.as_real_slice_mut().ok_or_else(none)?;
+        if transposed {
+            collected.write_rows(p, i, x);
+        } else {
+            collected.write_columns(p, i, x);
+        }
+    }
+    let dim = if transposed { [n_vars as i32, n_obs as i32] } else { [n_obs as i32, n_vars as i32] };
+    Ok(named(vec![("i", i), ("p", p), ("x", x), ("dim", dim.into())]))
+}
+
+extendr_module! {
+    mod matrix;
+    fn rs_matrix_collect;
+}

@@ -1,0 +1,232 @@
+//! Plans from R: which matrix, which rows, which chain; and how to run a pass
+//! on one, whole or by ranges.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use extendr_api::prelude::*;
+use scoom_core::ctx::Ctx;
+use scoom_core::error::Result;
+use scoom_core::h5ad::{H5File, Stamp};
+use scoom_core::matrix::memory::{DenseRows, SparseRows};
+use scoom_core::matrix::{Source, open_matrix};
+use scoom_core::pass::{self, Pass, TiledPass};
+use scoom_core::transform::{Chain, Op, ScaleGenes, View};
+
+use crate::convert::{Args, named, raws, wrong};
+use crate::guard::guard;
+use crate::interrupt::RMonitor;
+
+/// A matrix and a view of it.
+pub struct Plan<'r> {
+    source: Box<dyn Source + 'r>,
+    view: View,
+}
+
+impl<'r> Plan<'r> {
+    /// Reads a plan, opens its matrix and checks that the two fit.
+    pub fn from_robj(plan: &'r Robj) -> Result<Self> {
+        let args = Args::new(plan);
+        let source: Box<dyn Source + 'r> = match args.get("matrix") {
+            Some(_) => in_memory(plan)?,
+            None => Box::new(on_disk(&args)?),
+        };
+        let rows = args.positions("rows")?;
+        let chain = chain(&args)?;
+        let view = View::new(source.n_obs(), source.n_vars(), rows.as_deref(), &chain)?;
+        Ok(Plan { source, view })
+    }
+
+    /// The matrix.
+    pub fn source(&self) -> &dyn Source {
+        self.source.as_ref()
+    }
+
+    /// The view of it.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The plan with values before the logarithm kept in its blocks.
+    pub fn with_linear(mut self) -> Self {
+        self.view = self.view.with_linear();
+        self
+    }
+}
+
+fn on_disk(args: &Args) -> Result<Arc<dyn Source>> {
+    let path = PathBuf::from(args.text("path")?);
+    let stamp = Stamp { size: args.number("size")? as u64, mtime: args.number("mtime")? };
+    let element = args.text("element")?;
+    let at = path.clone();
+    let open = Arc::new(move || Ok(H5File::reopen(&at, stamp)?.hdf5().clone()));
+    open_matrix(Path::new(&path), &element, open)
+}
+
+/// A matrix of R's, genes by cells, whose columns become rows without a copy.
+fn in_memory<'r>(plan: &'r Robj) -> Result<Box<dyn Source + 'r>> {
+    let fields = Args::new(plan).inner("matrix")?;
+    // The element outlives this function inside `plan`; `Args` gives slices for
+    // as long as its owner lives, so the owner has to be `plan`'s own element.
+    let matrix: Args<'r> = Args::within(plan, fields);
+    let dim = matrix.integers("dim")?;
+    let &[n_vars, n_obs] = dim else { return Err(wrong("matrix", "must have two dimensions")) };
+    let (n_obs, n_vars) = (n_obs as usize, n_vars as usize);
+    let values = matrix.doubles("x")?;
+    if matrix.text("kind")? == "dense" {
+        return Ok(Box::new(DenseRows::new(n_obs, n_vars, values)?));
+    }
+    let (indptr, indices) = (matrix.integers("p")?, matrix.integers("i")?);
+    Ok(Box::new(SparseRows::new(n_obs, n_vars, indptr, indices, values)?))
+}
+
+fn chain(args: &Args) -> Result<Chain> {
+    let mut chain = Chain { ops: Vec::new(), stored_log: args.number_opt("stored_log")? };
+    let Some(ops) = args.get("ops") else { return Ok(chain) };
+    let ops = ops.as_list().ok_or_else(|| wrong("ops", "must be a list"))?;
+    for op in ops.values() {
+        let op = Args::new(&op);
+        let genes = |name| {
+            op.positions(name)
+                .map(|genes| genes.unwrap_or_default().into_iter().map(|g| g as u32).collect())
+        };
+        chain.ops.push(match op.text("op")?.as_str() {
+            "select_genes" => Op::SelectGenes { genes: genes("genes")? },
+            "normalize" => {
+                Op::Normalize { target: op.number("target")?, excluded: genes("excluded")? }
+            }
+            "log1p" => Op::Log1p { base: op.number_opt("base")? },
+            "scale" => Op::Scale(ScaleGenes {
+                mean: op.numbers("mean")?,
+                sd: op.numbers("sd")?,
+                zero_center: op.flag("zero_center")?,
+                max_value: op.number_opt("max_value")?,
+            }),
+            other => return Err(wrong("ops", &format!("has an unknown operation `{other}`"))),
+        });
+    }
+    Ok(chain)
+}
+
+/// Runs `body` with the resources in R's list `ctx`.
+pub fn with_ctx<T>(ctx: &Robj, body: impl FnOnce(&Ctx) -> Result<T>) -> Result<T> {
+    let args = Args::new(ctx);
+    let monitor = RMonitor::new(&args.get("progress").unwrap_or_default());
+    let scratch = PathBuf::from(args.text("scratch")?);
+    body(&Ctx::new(args.count("threads")?, args.number("memory")? as u64, scratch, &monitor))
+}
+
+/// How much of a pass to run.
+enum Mode {
+    /// All of it.
+    Whole,
+    /// These ranges, giving a partial for each.
+    Ranges(Vec<usize>),
+    /// None: merge these partials.
+    Merge(Vec<Vec<u8>>),
+}
+
+impl Mode {
+    fn from_robj(mode: &Robj) -> Result<Self> {
+        let args = Args::new(mode);
+        if let Some(ranges) = args.positions("ranges")? {
+            return Ok(Mode::Ranges(ranges));
+        }
+        let Some(partials) = args.get("partials") else { return Ok(Mode::Whole) };
+        let partials = partials.as_list().ok_or_else(|| wrong("partials", "must be a list"))?;
+        partials
+            .values()
+            .map(|raw| {
+                raw.as_raw_slice()
+                    .map(<[u8]>::to_vec)
+                    .ok_or_else(|| wrong("partials", "must be raw vectors"))
+            })
+            .collect::<Result<_>>()
+            .map(Mode::Merge)
+    }
+}
+
+/// Runs a pass as `mode` says and turns the total into R's result with `finish`;
+/// partials go to R as they are.
+pub fn run_mode<P: Pass>(
+    plan: &Plan,
+    ctx: &Ctx,
+    mode: &Robj,
+    stage: &str,
+    pass: &P,
+    finish: impl FnOnce(P::Partial) -> Result<Robj>,
+) -> Result<Robj> {
+    let (source, view) = (plan.source(), plan.view());
+    match Mode::from_robj(mode)? {
+        Mode::Whole => finish(pass::run(source, view, ctx, stage, pass)?),
+        Mode::Ranges(ranges) => {
+            let partials = pass::run_ranges(source, view, ctx, stage, pass, &ranges)?;
+            Ok(raws(&partials.iter().map(pass::to_bytes).collect::<Result<Vec<_>>>()?))
+        }
+        Mode::Merge(bytes) => {
+            let partials =
+                bytes.iter().map(|b| pass::from_bytes(b)).collect::<Result<Vec<_>>>()?;
+            finish(pass::merge_partials(pass, partials))
+        }
+    }
+}
+
+/// As [`run_mode`], for a tiled pass.
+pub fn run_tiled_mode<P: TiledPass>(
+    plan: &Plan,
+    ctx: &Ctx,
+    mode: &Robj,
+    stage: &str,
+    pass: &P,
+    finish: impl FnOnce(Vec<P::Tile>) -> Result<Robj>,
+) -> Result<Robj> {
+    let (source, view) = (plan.source(), plan.view());
+    match Mode::from_robj(mode)? {
+        Mode::Whole => finish(pass::run_tiled(source, view, ctx, stage, pass)?),
+        Mode::Ranges(ranges) => {
+            let mut parts = Vec::with_capacity(ranges.len());
+            for range in ranges {
+                let tiles = pass::run_tiled_ranges(source, view, ctx, stage, pass, range)?;
+                parts.push(pass::to_bytes(&tiles)?);
+            }
+            Ok(raws(&parts))
+        }
+        Mode::Merge(bytes) => {
+            let mut total: Vec<P::Tile> = (0..pass.n_tiles()).map(|t| pass.empty(t)).collect();
+            for part in &bytes {
+                let tiles: Vec<P::Tile> = pass::from_bytes(part)?;
+                if tiles.len() != total.len() {
+                    return Err(wrong("partials", "come from another pass"));
+                }
+                for (t, (into, from)) in total.iter_mut().zip(tiles).enumerate() {
+                    pass.merge(t, into, from);
+                }
+            }
+            finish(total)
+        }
+    }
+}
+
+/// Shape of a plan's view, its grid, and how often a sweep reads the file.
+/// @noRd
+#[extendr]
+fn rs_plan_info(plan: Robj, ctx: Robj) -> Robj {
+    guard(|| {
+        let plan = Plan::from_robj(&plan)?;
+        let (source, view) = (plan.source(), plan.view());
+        let memory = Args::new(&ctx).number("memory")? as u64;
+        Ok(named(vec![
+            ("n_obs", (view.n_obs() as f64).into()),
+            ("n_vars", (view.n_vars() as f64).into()),
+            ("n_ranges", (source.grid().n_ranges() as f64).into()),
+            ("n_blocks", (source.grid().n_blocks() as f64).into()),
+            ("nnz", source.nnz().map_or(f64::NAN, |n| n as f64).into()),
+            ("reads_per_sweep", (source.reads_per_sweep(memory) as f64).into()),
+        ]))
+    })
+}
+
+extendr_module! {
+    mod plan;
+    fn rs_plan_info;
+}
