@@ -1,73 +1,100 @@
-//! Times the engine on one file, in units of a bare inflate.
-//! usage: passes FILE [threads]
+//! Times the engine on one file. Compare CPU seconds (`time`) on a busy machine.
+//! usage: passes FILE {inflate|decode|log1p|linear} [threads]
+//! `inflate` is the unit: the same chunks read, inflated and thrown away.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crossbeam_channel::bounded;
 use scoom_core::ctx::{Ctx, Silent};
-use scoom_core::matrix::{RowBlock, Source, open_matrix};
-use scoom_core::pass::stream;
+use scoom_core::error::{Error, Result};
+use scoom_core::h5ad::filters::Inflater;
+use scoom_core::h5ad::raw::RawArray;
+use scoom_core::matrix::{RowBlock, open_matrix};
+use scoom_core::pass::{Pass, run};
 use scoom_core::transform::{Chain, Op, View};
 
-fn main() {
+fn bare_inflate(path: &str, threads: usize) -> Result<u64> {
+    let file = hdf5_metno::File::open(path).map_err(|_| Error::NotHdf5 { path: path.into() })?;
+    let mut total = 0;
+    for element in ["X/data", "X/indices"] {
+        let array = RawArray::open(&file, Path::new(path), element)?;
+        let (Some(pipeline), Some(&[chunk])) = (array.pipeline(), array.chunk.as_deref()) else {
+            return Err(array.corrupt("it is not chunked".into()));
+        };
+        let (send, receive) = bounded::<(Vec<u8>, u32)>(4 * threads);
+        total += std::thread::scope(|scope| -> Result<u64> {
+            let workers: Vec<_> = (0..threads)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let (mut inflater, mut out) = (Inflater::default(), Vec::new());
+                        let mut bytes = 0u64;
+                        for (raw, mask) in &receive {
+                            pipeline.decode(&raw, mask, &mut inflater, &mut out).expect("a chunk");
+                            bytes += out.len() as u64;
+                        }
+                        bytes
+                    })
+                })
+                .collect();
+            for index in 0..array.dims[0].div_ceil(chunk) {
+                let mut raw = Vec::new();
+                if let Some(mask) = array.read_chunk(&[index * chunk], &mut raw)? {
+                    send.send((raw, mask)).expect("workers");
+                }
+            }
+            drop(send);
+            Ok(workers.into_iter().map(|w| w.join().expect("a worker")).sum())
+        })?;
+    }
+    Ok(total)
+}
+
+/// Takes the rows and forgets them.
+struct Nothing;
+
+impl Pass for Nothing {
+    type Partial = u64;
+    fn empty(&self) -> u64 {
+        0
+    }
+    fn fold(&self, block: &RowBlock, partial: &mut u64) -> Result<()> {
+        *partial += std::hint::black_box(block.nnz()) as u64;
+        Ok(())
+    }
+    fn merge(&self, into: &mut u64, from: u64) {
+        *into += from;
+    }
+}
+
+fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let path = args.next().expect("a file");
-    let threads = args
-        .next()
-        .map_or(2, |t| t.parse().expect("a number of threads"));
+    let mode = args.next().expect("a mode");
+    let threads = args.next().map_or(2, |t| t.parse().expect("a number of threads"));
+    let start = Instant::now();
+    if mode == "inflate" {
+        let bytes = bare_inflate(&path, threads)?;
+        println!("inflate: {bytes} bytes, {:.3} s", start.elapsed().as_secs_f64());
+        return Ok(());
+    }
     let at = path.clone();
     let open = Arc::new(move || {
-        hdf5_metno::File::open(&at)
-            .map_err(|_| scoom_core::error::Error::NotHdf5 { path: (&at).into() })
+        hdf5_metno::File::open(&at).map_err(|_| Error::NotHdf5 { path: (&at).into() })
     });
-    let source = open_matrix(Path::new(&path), "X", open).expect("a matrix");
+    let source = open_matrix(Path::new(&path), "X", open)?;
     let ctx = Ctx::new(threads, 2 << 30, std::env::temp_dir(), &Silent);
-    let blocks = 0..source.grid().n_blocks();
-    let time = |name: &str, view: &View| {
-        for _ in 0..3 {
-            let start = Instant::now();
-            stream(
-                source.as_ref(),
-                view,
-                &ctx,
-                name,
-                blocks.clone(),
-                |_, block: &mut RowBlock| {
-                    std::hint::black_box(block.nnz());
-                    Ok(())
-                },
-            )
-            .expect("a pass");
-            println!("{name}: {:.3} s", start.elapsed().as_secs_f64());
-        }
-    };
     let (n, m) = (source.n_obs(), source.n_vars());
-    println!(
-        "{n} x {m}, {:?} values, {} blocks",
-        source.nnz(),
-        source.grid().n_blocks()
-    );
-    let view = |ops| {
-        View::new(
-            n,
-            m,
-            None,
-            &Chain {
-                ops,
-                stored_log: None,
-            },
-        )
-        .expect("a view")
-    };
-    time("decode", &view(vec![]));
-    let ops = vec![
-        Op::Normalize {
-            target: 1e4,
-            excluded: vec![],
-        },
-        Op::Log1p { base: None },
-    ];
-    time("normalize + log1p", &view(ops.clone()));
-    time("normalize + log1p + linear", &view(ops).with_linear());
+    let mut ops = vec![];
+    if mode != "decode" {
+        ops = vec![Op::Normalize { target: 1e4, excluded: vec![] }, Op::Log1p { base: None }];
+    }
+    let mut view = View::new(n, m, None, &Chain { ops, stored_log: None })?;
+    if mode == "linear" {
+        view = view.with_linear();
+    }
+    run(source.as_ref(), &view, &ctx, &mode, &Nothing)?;
+    println!("{mode}: {:.3} s", start.elapsed().as_secs_f64());
+    Ok(())
 }

@@ -127,23 +127,30 @@ impl NumType {
     /// negative, not whole, or not below `bound`.
     #[must_use]
     pub fn append_indices(self, bytes: &[u8], bound: u64, out: &mut Vec<u32>) -> bool {
-        let mut ok = true;
+        // Two loops, each of which the compiler turns into vector instructions.
+        let largest: u64;
         macro_rules! convert {
             ($t:ty) => {{
                 const W: usize = size_of::<$t>();
-                let big = self.big_endian;
-                out.extend(bytes.chunks_exact(W).map(|b| {
+                let word = |b: &[u8]| {
                     let mut w = [0u8; W];
                     w.copy_from_slice(b);
-                    let v = if big {
-                        <$t>::from_be_bytes(w)
-                    } else {
-                        <$t>::from_le_bytes(w)
-                    };
+                    w
+                };
+                let from = out.len();
+                if self.big_endian {
+                    let values = || bytes.chunks_exact(W).map(|b| <$t>::from_be_bytes(word(b)));
+                    out.extend(values().map(|v| v as u32));
                     // A negative number becomes a huge one and fails the bound.
-                    ok &= (v as u64) < bound;
-                    v as u32
-                }));
+                    largest = values().fold(0, |most, v| most.max(v as u64));
+                } else if W == 4 {
+                    out.extend(bytes.chunks_exact(W).map(|b| <$t>::from_le_bytes(word(b)) as u32));
+                    largest = u64::from(out[from..].iter().fold(0, |most, &v| most.max(v)));
+                } else {
+                    let values = || bytes.chunks_exact(W).map(|b| <$t>::from_le_bytes(word(b)));
+                    out.extend(values().map(|v| v as u32));
+                    largest = values().fold(0, |most, v| most.max(v as u64));
+                }
             }};
         }
         match self.kind {
@@ -157,7 +164,7 @@ impl NumType {
             NumKind::U64 => convert!(u64),
             NumKind::F16 | NumKind::F32 | NumKind::F64 => return false,
         }
-        ok
+        bytes.is_empty() || largest < bound
     }
 
     /// The numbers in `bytes` as offsets; `None` when one is negative or no integer type.

@@ -7,11 +7,12 @@
 //! block waits for them. Jobs start in order, so whoever waits waits for a job
 //! that already runs.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::source::Scratch;
 use crate::error::{Error, Result};
+use crate::h5ad::filters::Inflater;
 use crate::h5ad::raw::RawArray;
 
 /// A chunk's decoded bytes, on their way from their owner to later blocks.
@@ -90,15 +91,19 @@ pub(crate) struct Pieces {
     parts: Vec<(Part, Range<usize>)>,
 }
 
-/// Fetches pieces of a one-dimensional array in increasing order.
+/// Borders kept for blocks to come. Blocks of several runs are fetched in turn,
+/// so there can be one for each run in work.
+const MOST_BORDERS: usize = 64;
+
+/// Fetches pieces of a one-dimensional array, mostly in increasing order.
 pub(crate) struct Stream {
     array: Arc<RawArray>,
-    last: Option<(u64, Arc<Shared>)>,
+    borders: BTreeMap<u64, Arc<Shared>>,
 }
 
 impl Stream {
     pub(crate) fn new(array: Arc<RawArray>) -> Self {
-        Stream { array, last: None }
+        Stream { array, borders: BTreeMap::new() }
     }
 
     pub(crate) fn array(&self) -> &Arc<RawArray> {
@@ -127,11 +132,13 @@ impl Stream {
             let from = span.start.max(first);
             let to = span.end.min(first + chunk);
             let within = (from - first) as usize..(to - first) as usize;
-            if let Some((last, shared)) = &self.last {
-                if *last == index {
-                    parts.push((Part::Borrowed(Arc::clone(shared)), within));
-                    continue;
+            if let Some(shared) = self.borders.get(&index) {
+                parts.push((Part::Borrowed(Arc::clone(shared)), within));
+                // The last block that needs a chunk reads it to its end.
+                if to == (first + chunk).min(n) {
+                    self.borders.remove(&index);
                 }
+                continue;
             }
             let mut raw = Vec::new();
             match self.array.read_chunk(&[first], &mut raw)? {
@@ -139,7 +146,10 @@ impl Stream {
                     let shared = Arc::new(Shared::default());
                     let is_border = to == span.end && to < (first + chunk).min(n);
                     if is_border {
-                        self.last = Some((index, Arc::clone(&shared)));
+                        self.borders.insert(index, Arc::clone(&shared));
+                        if self.borders.len() > MOST_BORDERS {
+                            self.borders.pop_first();
+                        }
                     }
                     parts.push((
                         Part::Owned {
@@ -167,52 +177,92 @@ impl Stream {
 }
 
 impl Pieces {
-    /// Decodes all pieces in order and hands their bytes to `take`.
+    /// All pieces at once: `take` gets the bytes of each in turn.
     pub(crate) fn decode(
-        mut self,
+        self,
         array: &RawArray,
-        scratch: &mut Scratch,
-        mut take: impl FnMut(&[u8]) -> Result<()>,
+        inflater: &mut Inflater,
+        buffer: &mut Vec<u8>,
+        take: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let width = array.dtype.bytes();
-        // The border comes first, because another worker may be waiting for it.
-        if let Some((
-            Part::Owned {
-                raw,
-                mask,
-                shared,
-                is_border: true,
-            },
-            _,
-        )) = self.parts.last_mut()
-        {
-            inflate(array, raw, *mask, scratch)?;
-            shared.publish(&scratch.bytes);
-            let border = Arc::clone(shared);
-            if let Some((part, _)) = self.parts.last_mut() {
-                *part = Part::Borrowed(border);
+        let n = self.parts.iter().map(|(_, within)| within.len()).sum();
+        Cursor::new(self, array, inflater, buffer)?.take(n, inflater, take)
+    }
+}
+
+/// Decodes pieces chunk by chunk as their elements are asked for, so that the
+/// bytes are used while they are in the cache.
+pub(crate) struct Cursor<'b> {
+    array: &'b RawArray,
+    parts: VecDeque<(Part, Range<usize>)>,
+    /// Decoded bytes of the first part, where it is owned and has been begun.
+    buffer: &'b mut Vec<u8>,
+    begun: bool,
+}
+
+impl<'b> Cursor<'b> {
+    /// Starts on `pieces`. A border chunk is decoded right away, because another
+    /// worker may be waiting for it.
+    pub(crate) fn new(
+        pieces: Pieces,
+        array: &'b RawArray,
+        inflater: &mut Inflater,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Self> {
+        let mut parts = VecDeque::from(pieces.parts);
+        if let Some((part, _)) = parts.back_mut() {
+            if let Part::Owned { raw, mask, shared, is_border: true } = part {
+                inflate(array, raw, *mask, inflater, buffer)?;
+                shared.publish(buffer);
+                *part = Part::Borrowed(Arc::clone(shared));
             }
         }
-        for (part, within) in &self.parts {
-            let bytes = within.start * width..within.end * width;
+        Ok(Cursor { array, parts, buffer, begun: false })
+    }
+
+    /// Hands the bytes of the next `n` elements to `sink`, in one or more calls.
+    pub(crate) fn take(
+        &mut self,
+        mut n: usize,
+        inflater: &mut Inflater,
+        mut sink: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let width = self.array.dtype.bytes();
+        while n > 0 {
+            let Some((part, left)) = self.parts.front_mut() else {
+                return Err(self.array.corrupt("it ends early".into()));
+            };
+            let count = n.min(left.len());
+            let bytes = left.start * width..(left.start + count) * width;
             match part {
                 Part::Owned { raw, mask, .. } => {
-                    inflate(array, raw, *mask, scratch)?;
-                    take(&scratch.bytes[bytes])?;
+                    if !self.begun {
+                        inflate(self.array, raw, *mask, inflater, self.buffer)?;
+                        self.begun = true;
+                    }
+                    sink(&self.buffer[bytes])?;
                 }
-                Part::Borrowed(shared) => take(&shared.get()?[bytes])?,
-                Part::Plain(plain) => take(&plain[bytes])?,
+                Part::Borrowed(shared) => sink(&shared.get()?[bytes])?,
+                Part::Plain(plain) => sink(&plain[bytes])?,
+            }
+            left.start += count;
+            n -= count;
+            if left.start == left.end {
+                self.parts.pop_front();
+                self.begun = false;
             }
         }
         Ok(())
     }
 }
 
-fn inflate(array: &RawArray, raw: &[u8], mask: u32, scratch: &mut Scratch) -> Result<()> {
-    let pipeline = array
-        .pipeline()
-        .expect("chunks are fetched raw only where a pipeline exists");
-    pipeline
-        .decode(raw, mask, &mut scratch.inflater, &mut scratch.bytes)
-        .map_err(|reason| array.corrupt(reason))
+fn inflate(
+    array: &RawArray,
+    raw: &[u8],
+    mask: u32,
+    inflater: &mut Inflater,
+    buffer: &mut Vec<u8>,
+) -> Result<()> {
+    let pipeline = array.pipeline().expect("chunks are fetched raw only where a pipeline exists");
+    pipeline.decode(raw, mask, inflater, buffer).map_err(|reason| array.corrupt(reason))
 }

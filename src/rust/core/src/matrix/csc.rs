@@ -13,10 +13,12 @@ use std::sync::{Arc, OnceLock};
 use super::block::RowBlock;
 use super::chunks::Stream;
 use super::csr::{Opener, read_indptr};
+use super::memory::emit_slabs;
 use super::grid::Grid;
-use super::source::{Fetched, Reader, Scratch, Source};
+use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::h5ad::filters::Inflater;
 use crate::h5ad::raw::RawArray;
 
 /// Bytes of an entry while it is turned around: row or column, and value.
@@ -217,7 +219,7 @@ impl CscReader<'_> {
     ) -> Result<()> {
         let nnz = self.source.nnz().unwrap_or(0);
         let (mut rows, mut data) = (Vec::new(), Vec::new());
-        let mut scratch = Scratch::default();
+        let (mut inflater, mut buffer) = (Inflater::default(), Vec::new());
         let mut row_stream = Stream::new(Arc::clone(&self.indices));
         let mut data_stream = Stream::new(Arc::clone(&self.data));
         let (mut column, mut start) = (0usize, 0u64);
@@ -228,7 +230,7 @@ impl CscReader<'_> {
             let (array, n_obs) = (&self.indices, self.source.n_obs as u64);
             row_stream
                 .fetch(start..end)?
-                .decode(array, &mut scratch, |bytes| {
+                .decode(array, &mut inflater, &mut buffer, |bytes| {
                     if array.dtype.append_indices(bytes, n_obs, &mut rows) {
                         Ok(())
                     } else {
@@ -240,7 +242,7 @@ impl CscReader<'_> {
                 let array = &self.data;
                 data_stream
                     .fetch(start..end)?
-                    .decode(array, &mut scratch, |bytes| {
+                    .decode(array, &mut inflater, &mut buffer, |bytes| {
                         array.dtype.append_f64(bytes, &mut data);
                         Ok(())
                     })?;
@@ -275,15 +277,18 @@ struct CscFetched {
 }
 
 impl Fetched for CscFetched {
-    fn decode(self: Box<Self>, _scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
-        block.clear();
+    fn decode(
+        self: Box<Self>,
+        _scratch: &mut Scratch,
+        slab: &mut RowBlock,
+        slab_values: usize,
+        emit: &mut Emit,
+    ) -> Result<()> {
         let local = self.rows.start - self.first_row..self.rows.end - self.first_row;
         let offsets = &self.indptr[local.start..=local.end];
-        let span = offsets[0]..offsets[offsets.len() - 1];
-        block.indptr.extend(offsets.iter().map(|o| o - span.start));
-        block.indices.extend_from_slice(&self.columns[span.clone()]);
-        block.values.extend_from_slice(&self.values[span]);
-        block.rows.extend(self.rows.clone());
-        Ok(())
+        emit_slabs(offsets, &self.rows, slab, slab_values, emit, |span, slab| {
+            slab.indices.extend_from_slice(&self.columns[span.clone()]);
+            slab.values.extend_from_slice(&self.values[span]);
+        })
     }
 }

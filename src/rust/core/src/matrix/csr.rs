@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::block::RowBlock;
-use super::chunks::{Pieces, Stream};
+use super::chunks::{Cursor, Pieces, Stream};
 use super::grid::Grid;
-use super::source::{Fetched, Reader, Scratch, Source};
+use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::h5ad::raw::RawArray;
@@ -163,27 +163,44 @@ struct CsrFetched<'a> {
 }
 
 impl Fetched for CsrFetched<'_> {
-    fn decode(self: Box<Self>, scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
-        block.clear();
+    fn decode(
+        self: Box<Self>,
+        scratch: &mut Scratch,
+        slab: &mut RowBlock,
+        slab_values: usize,
+        emit: &mut Emit,
+    ) -> Result<()> {
+        let Scratch { inflater, data, indices } = scratch;
+        let (index_array, data_array) = (&*self.index_array, &*self.data_array);
+        let mut columns = Cursor::new(self.indices, index_array, inflater, indices)?;
+        let mut values = Cursor::new(self.data, data_array, inflater, data)?;
         let offsets = &self.source.indptr[self.rows.start..=self.rows.end];
-        let first = offsets[0];
-        block
-            .indptr
-            .extend(offsets.iter().map(|&o| (o - first) as usize));
-        block.rows.extend(self.rows.clone());
         let n_vars = self.source.n_vars as u64;
-        let (array, indices) = (&self.index_array, &mut block.indices);
-        self.indices.decode(array, scratch, |bytes| {
-            if array.dtype.append_indices(bytes, n_vars, indices) {
-                Ok(())
-            } else {
-                Err(array.corrupt(format!("it points outside the {n_vars} columns")))
+        let mut row = 0;
+        while row < self.rows.len() {
+            let first = offsets[row];
+            let mut end = row + 1;
+            while end < self.rows.len() && ((offsets[end] - first) as usize) < slab_values {
+                end += 1;
             }
-        })?;
-        let (array, values) = (&self.data_array, &mut block.values);
-        self.data.decode(array, scratch, |bytes| {
-            array.dtype.append_f64(bytes, values);
-            Ok(())
-        })
+            let n = (offsets[end] - first) as usize;
+            slab.clear();
+            slab.indptr.extend(offsets[row..=end].iter().map(|&o| (o - first) as usize));
+            slab.rows.extend(self.rows.start + row..self.rows.start + end);
+            columns.take(n, inflater, |bytes| {
+                if index_array.dtype.append_indices(bytes, n_vars, &mut slab.indices) {
+                    Ok(())
+                } else {
+                    Err(index_array.corrupt(format!("it points outside the {n_vars} columns")))
+                }
+            })?;
+            values.take(n, inflater, |bytes| {
+                data_array.dtype.append_f64(bytes, &mut slab.values);
+                Ok(())
+            })?;
+            emit(slab)?;
+            row = end;
+        }
+        Ok(())
     }
 }

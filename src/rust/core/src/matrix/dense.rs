@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::block::RowBlock;
 use super::csr::Opener;
 use super::grid::Grid;
-use super::memory::append_nonzero;
-use super::source::{Fetched, Reader, Scratch, Source};
+use super::memory::{append_nonzero, emit_dense};
+use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::h5ad::raw::RawArray;
@@ -226,14 +226,14 @@ impl DenseFetched {
                     &tile.raw,
                     tile.mask,
                     &mut scratch.inflater,
-                    &mut scratch.bytes,
+                    &mut scratch.data,
                 )
                 .map_err(|reason| self.array.corrupt(reason))?;
             let columns = width.min(self.n_vars - tile.column) * bytes;
             for r in 0..height.min(self.rows.len() - tile.row) {
                 let to = ((tile.row + r) * self.n_vars + tile.column) * bytes;
                 let from = r * width * bytes;
-                self.plain[to..to + columns].copy_from_slice(&scratch.bytes[from..from + columns]);
+                self.plain[to..to + columns].copy_from_slice(&scratch.data[from..from + columns]);
             }
         }
         Ok(())
@@ -241,22 +241,22 @@ impl DenseFetched {
 }
 
 impl Fetched for DenseFetched {
-    fn decode(mut self: Box<Self>, scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
+    fn decode(
+        mut self: Box<Self>,
+        scratch: &mut Scratch,
+        slab: &mut RowBlock,
+        slab_values: usize,
+        emit: &mut Emit,
+    ) -> Result<()> {
         if let Some(tiles) = self.tiles.take() {
             self.assemble(&tiles, scratch)?;
         }
-        block.clear();
-        block.indptr.push(0);
         let row_bytes = self.n_vars * self.array.dtype.bytes();
-        let mut row = Vec::with_capacity(self.n_vars);
-        for r in 0..self.rows.len() {
-            row.clear();
-            self.array
-                .dtype
-                .append_f64(&self.plain[r * row_bytes..][..row_bytes], &mut row);
-            append_nonzero(&row, block);
-        }
-        block.rows.extend(self.rows.clone());
-        Ok(())
+        let mut values = Vec::with_capacity(self.n_vars);
+        emit_dense(&self.rows, slab, slab_values, emit, |row, slab| {
+            values.clear();
+            self.array.dtype.append_f64(&self.plain[row * row_bytes..][..row_bytes], &mut values);
+            append_nonzero(&values, slab);
+        })
     }
 }

@@ -9,7 +9,7 @@ use sprs::CsMatViewI;
 
 use super::block::RowBlock;
 use super::grid::Grid;
-use super::source::{Fetched, Reader, Scratch, Source};
+use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 
@@ -97,23 +97,48 @@ struct SparseSlice<'a> {
 }
 
 impl Fetched for SparseSlice<'_> {
-    fn decode(self: Box<Self>, _scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
-        block.clear();
+    fn decode(
+        self: Box<Self>,
+        _scratch: &mut Scratch,
+        slab: &mut RowBlock,
+        slab_values: usize,
+        emit: &mut Emit,
+    ) -> Result<()> {
         let indptr = self.matrix.indptr();
         let offsets = &indptr.raw_storage()[self.rows.start..=self.rows.end];
-        let (from, to) = (offsets[0] as usize, offsets[self.rows.len()] as usize);
-        block
-            .indptr
-            .extend(offsets.iter().map(|&o| o as usize - from));
-        block
-            .indices
-            .extend(self.matrix.indices()[from..to].iter().map(|&j| j as u32));
-        block
-            .values
-            .extend_from_slice(&self.matrix.data()[from..to]);
-        block.rows.extend(self.rows.clone());
-        Ok(())
+        let offsets: Vec<usize> = offsets.iter().map(|&o| o as usize).collect();
+        emit_slabs(&offsets, &self.rows, slab, slab_values, emit, |span, slab| {
+            slab.indices.extend(self.matrix.indices()[span.clone()].iter().map(|&j| j as u32));
+            slab.values.extend_from_slice(&self.matrix.data()[span]);
+        })
     }
+}
+
+/// Cuts the rows between `offsets` into slabs of about `slab_values` entries;
+/// `fill` appends the entries of a span.
+pub(crate) fn emit_slabs(
+    offsets: &[usize],
+    rows: &Range<usize>,
+    slab: &mut RowBlock,
+    slab_values: usize,
+    emit: &mut Emit,
+    fill: impl Fn(Range<usize>, &mut RowBlock),
+) -> Result<()> {
+    let mut row = 0;
+    while row < rows.len() {
+        let first = offsets[row];
+        let mut end = row + 1;
+        while end < rows.len() && offsets[end] - first < slab_values {
+            end += 1;
+        }
+        slab.clear();
+        slab.indptr.extend(offsets[row..=end].iter().map(|o| o - first));
+        slab.rows.extend(rows.start + row..rows.start + end);
+        fill(first..offsets[end], slab);
+        emit(slab)?;
+        row = end;
+    }
+    Ok(())
 }
 
 /// A dense matrix in memory whose rows are contiguous: R's genes by cells.
@@ -189,15 +214,40 @@ struct DenseSlice<'a> {
 }
 
 impl Fetched for DenseSlice<'_> {
-    fn decode(self: Box<Self>, _scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
-        block.clear();
-        block.indptr.push(0);
-        for row in 0..self.rows.len() {
-            append_nonzero(&self.values[row * self.n_vars..][..self.n_vars], block);
-        }
-        block.rows.extend(self.rows.clone());
-        Ok(())
+    fn decode(
+        self: Box<Self>,
+        _scratch: &mut Scratch,
+        slab: &mut RowBlock,
+        slab_values: usize,
+        emit: &mut Emit,
+    ) -> Result<()> {
+        emit_dense(&self.rows, slab, slab_values, emit, |row, slab| {
+            append_nonzero(&self.values[row * self.n_vars..][..self.n_vars], slab);
+        })
     }
+}
+
+/// Hands out rows in slabs; `append` appends row `r` of the block.
+pub(crate) fn emit_dense(
+    rows: &Range<usize>,
+    slab: &mut RowBlock,
+    slab_values: usize,
+    emit: &mut Emit,
+    mut append: impl FnMut(usize, &mut RowBlock),
+) -> Result<()> {
+    slab.clear();
+    for row in 0..rows.len() {
+        if slab.indptr.is_empty() {
+            slab.indptr.push(0);
+        }
+        append(row, slab);
+        slab.rows.push(rows.start + row);
+        if slab.nnz() >= slab_values || row + 1 == rows.len() {
+            emit(slab)?;
+            slab.clear();
+        }
+    }
+    Ok(())
 }
 
 /// Appends a dense row to a block, without its zeros.

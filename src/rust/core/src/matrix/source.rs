@@ -50,21 +50,33 @@ pub trait Reader<'a> {
 
 /// An encoded block on its way to a worker.
 pub trait Fetched: Send {
-    /// Decodes into `block`: all rows of the block, with their row numbers in
-    /// the file.
+    /// Decodes all rows of the block and hands them to `emit` in order, in slabs
+    /// of whole rows with about `slab_values` entries each, with their row
+    /// numbers in the file. Slabs are built in `slab`, whose buffers are reused.
     ///
     /// # Errors
-    /// When the bytes make no matrix.
-    fn decode(self: Box<Self>, scratch: &mut Scratch, block: &mut RowBlock) -> Result<()>;
+    /// When the bytes make no matrix, and what `emit` reports.
+    fn decode(
+        self: Box<Self>,
+        scratch: &mut Scratch,
+        slab: &mut RowBlock,
+        slab_values: usize,
+        emit: &mut Emit,
+    ) -> Result<()>;
 }
+
+/// Takes a slab.
+pub type Emit<'e> = dyn FnMut(&mut RowBlock) -> Result<()> + 'e;
 
 /// What a worker keeps between blocks.
 #[derive(Default)]
 pub struct Scratch {
     /// Decompressors and their spare buffer.
     pub inflater: Inflater,
-    /// Decoded bytes of one chunk.
-    pub bytes: Vec<u8>,
+    /// Decoded bytes of a chunk of values.
+    pub data: Vec<u8>,
+    /// Decoded bytes of a chunk of indices.
+    pub indices: Vec<u8>,
 }
 
 /// A source shared by the pieces of a call.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::stream::stream;
+use super::stream::{SLAB_VALUES, stream, stream_runs};
 use super::{Pass, TiledPass};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -52,48 +52,52 @@ pub fn run_ranges<P: Pass>(
 ) -> Result<Vec<P::Partial>> {
     check_ranges(source, ranges)?;
     let grid = source.grid();
-    let blocks: Vec<usize> = ranges
-        .iter()
-        .flat_map(|&r| grid.blocks(r))
-        .filter(|&b| view.touches(&grid.rows(b)))
-        .collect();
+    let length = run_length(pass.partial_bytes());
+    let mut runs: Vec<Vec<usize>> = Vec::new();
+    let mut range_of_run = Vec::new();
+    for (at, &range) in ranges.iter().enumerate() {
+        let blocks: Vec<usize> = grid.blocks(range).collect();
+        for run in blocks.chunks(length) {
+            runs.push(run.iter().copied().filter(|&b| view.touches(&grid.rows(b))).collect());
+            range_of_run.push(at);
+        }
+    }
+    let kept: Vec<bool> = runs.iter().map(|run| !run.is_empty()).collect();
     let merger = Mutex::new(Merger {
         next: 0,
         waiting: BTreeMap::new(),
         merged: ranges.iter().map(|_| pass.empty()).collect(),
     });
-    stream(
-        source,
-        view,
-        ctx,
-        stage,
-        blocks.iter().copied(),
-        |number, block| {
-            let mut partial = pass.empty();
-            pass.fold(block, &mut partial)?;
-            let place = |n: usize| blocks.partition_point(|&b| b < n);
-            let mut merger = merger.lock().unwrap_or_else(PoisonError::into_inner);
-            merger.waiting.insert(place(number), partial);
-            loop {
-                let next = merger.next;
-                let Some(partial) = merger.waiting.remove(&next) else {
-                    break;
-                };
-                let range = grid.range_of(blocks[next]);
-                let at = ranges.partition_point(|&r| r < range);
-                pass.merge(&mut merger.merged[at], partial);
+    stream_runs(source, view, ctx, stage, &runs, SLAB_VALUES, |number, run| {
+        let mut partial = pass.empty();
+        run.for_each(|_, slab| pass.fold(slab, &mut partial))?;
+        let mut merger = merger.lock().unwrap_or_else(PoisonError::into_inner);
+        merger.waiting.insert(number, partial);
+        loop {
+            while kept.get(merger.next) == Some(&false) {
                 merger.next += 1;
             }
-            Ok(())
-        },
-    )?;
-    Ok(merger
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-        .merged)
+            let next = merger.next;
+            let Some(partial) = merger.waiting.remove(&next) else { break };
+            pass.merge(&mut merger.merged[range_of_run[next]], partial);
+            merger.next += 1;
+        }
+        Ok(())
+    })?;
+    Ok(merger.into_inner().unwrap_or_else(PoisonError::into_inner).merged)
 }
 
-/// Partials of blocks, merged as soon as all before them are.
+/// Blocks that share a partial, so that making and merging partials costs
+/// little beside the values folded into them: a partial has at most a quarter
+/// of the bytes of its run's entries.
+fn run_length(partial_bytes: usize) -> usize {
+    (4 * partial_bytes).div_ceil(BLOCK_BYTES).max(1)
+}
+
+/// Bytes of a block's entries, about.
+const BLOCK_BYTES: usize = 12 << 20;
+
+/// Partials of runs, merged as soon as all before them are.
 struct Merger<T> {
     next: usize,
     waiting: BTreeMap<usize, T>,

@@ -1,15 +1,18 @@
 //! Passes: every scan is fold, merge, finish.
 //!
-//! A [`Pass`] folds row blocks into partials. The executor gives each block a
-//! fresh partial and merges them in the order of the grid: blocks into their
-//! range, ranges from left to right. The order depends on the grid alone, so
-//! one thread, many threads and processes that take whole ranges give the same
-//! bits. A [`TiledPass`] has a partial too large for that; its threads share one
-//! per range by owning disjoint tiles of it, each folded in block order.
+//! A [`Pass`] folds rows into partials. A run of blocks (one, or more where the
+//! partial is large) starts with an empty partial and is folded slab by slab on
+//! one worker; runs are merged in order into their range, ranges from left to
+//! right. Runs depend on the grid and the size of the partial alone, so one
+//! thread, many threads and processes that take whole ranges give the same
+//! bits. A [`TiledPass`] has a partial too large to have several of; its threads
+//! share one per range by owning disjoint tiles of it, each folded in block
+//! order.
 //!
-//! Memory: per worker one block and its encoded chunks, about 40 MB; partials of
-//! blocks that wait for their turn, at most two per thread; for tiled passes one
-//! partial per range in work and the total.
+//! Memory: per worker three blocks' encoded chunks and a decoded slab, about
+//! 30 MB; partials of runs in work or waiting for their turn, two per thread;
+//! for tiled passes up to two decoded blocks per thread, one partial per range
+//! in work and the total.
 
 mod executor;
 mod stream;
@@ -22,21 +25,26 @@ pub use stream::stream;
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
 
-/// A scan whose partial is small enough to have one per block.
+/// A scan whose partial is small enough to have a few per thread.
 ///
 /// Duties of an implementer:
 /// 1. An [`empty`](Pass::empty) partial is neutral for [`merge`](Pass::merge).
 /// 2. `merge` is called with partials in file order; it may concatenate.
-/// 3. `fold` sees each block once, into a partial that nothing was folded into.
+/// 3. `fold` sees the slabs of a run in order; how rows are cut into slabs must not
+///    show in the result.
 /// 4. What a pass writes per row goes by [`RowBlock::rows`], the position in the
 ///    view, not by the order of folding.
 pub trait Pass: Sync {
-    /// What a block or a range comes to.
+    /// What a run or a range comes to.
     type Partial: Send + Serialize + DeserializeOwned;
 
     /// The neutral partial.
     fn empty(&self) -> Self::Partial;
-    /// Adds a block.
+    /// Size of a partial, about; decides how many blocks share one.
+    fn partial_bytes(&self) -> usize {
+        0
+    }
+    /// Adds the rows of a slab.
     ///
     /// # Errors
     /// When the values are not what the pass needs.

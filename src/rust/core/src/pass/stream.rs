@@ -1,17 +1,27 @@
 //! Getting the blocks of a view through the workers.
+//!
+//! The unit of work is a run: some blocks in a row that one worker takes in
+//! order. The calling thread fetches blocks for all runs in work, one or two
+//! ahead of each worker; the worker inflates, converts, transforms and folds a
+//! slab of rows at a time, small enough to stay in its cache.
 
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::{RecvTimeoutError, SendTimeoutError, bounded};
-
-use crate::ctx::{Ctx, POLL};
+use crate::ctx::{Ctx, POLL, Stop};
 use crate::error::{Error, Result};
 use crate::matrix::{Fetched, RowBlock, Scratch, Source};
 use crate::transform::{View, ViewScratch};
 
-/// Sends the blocks of `view` among `blocks` through `consume`, on the worker
-/// threads, as they are decoded: in no particular order, each once. The calling
-/// thread reads the file and polls the monitor.
+/// Entries of a slab, about: with its transforms well inside a second-level cache.
+pub(crate) const SLAB_VALUES: usize = 1 << 15;
+/// Blocks fetched ahead of each worker.
+const AHEAD: usize = 2;
+
+/// Sends the blocks of `view` among `blocks` through `consume`, whole, on the
+/// worker threads: in no particular order, each once. The calling thread reads
+/// the file and polls the monitor.
 ///
 /// `consume` gets the block's number in the grid and may take the block's
 /// buffers, leaving others to be reused.
@@ -29,62 +39,225 @@ pub fn stream<F>(
 where
     F: Fn(usize, &mut RowBlock) -> Result<()> + Sync,
 {
-    let grid = source.grid();
-    let wanted: Vec<usize> = blocks.filter(|&b| view.touches(&grid.rows(b))).collect();
-    if wanted.is_empty() {
+    let runs: Vec<Vec<usize>> =
+        blocks.filter(|&b| view.touches(&source.grid().rows(b))).map(|b| vec![b]).collect();
+    stream_runs(source, view, ctx, stage, &runs, usize::MAX, |_, run| run.for_each(&consume))
+}
+
+/// Sends runs of blocks through `consume`, which is called once for each run on
+/// some worker and draws the run's slabs of about `slab_values` entries.
+///
+/// # Errors
+/// As [`stream`].
+pub(crate) fn stream_runs<F>(
+    source: &dyn Source,
+    view: &View,
+    ctx: &Ctx,
+    stage: &str,
+    runs: &[Vec<usize>],
+    slab_values: usize,
+    consume: F,
+) -> Result<()>
+where
+    F: Fn(usize, &mut Run) -> Result<()> + Sync,
+{
+    let total: usize = runs.iter().map(Vec::len).sum();
+    if total == 0 {
         return Ok(());
     }
     let mut reader = source.reader(ctx)?;
-    let (send, receive) = bounded::<(usize, Box<dyn Fetched + '_>)>(ctx.threads());
-    ctx.with_workers(
-        |_, stop| {
-            let (mut scratch, mut spare) = (Scratch::default(), ViewScratch::default());
-            let mut block = RowBlock::default();
-            while !stop.is_raised() {
-                match receive.recv_timeout(POLL) {
-                    Ok((number, fetched)) => {
-                        fetched.decode(&mut scratch, &mut block)?;
-                        view.apply(&mut block, &mut spare);
-                        consume(number, &mut block)?;
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
-            }
-            // Jobs that will not run release those who wait for their chunks.
-            if stop.is_raised() {
-                while receive.try_recv().is_ok() {}
+    let queues = Queues::new(ctx.threads());
+    let outcome = ctx.with_workers(
+        |worker, stop| {
+            let mut run = Run {
+                view,
+                queues: &queues,
+                worker,
+                stop,
+                slab_values,
+                current: None,
+                scratch: Scratch::default(),
+                spare: ViewScratch::default(),
+                slab: RowBlock::default(),
+            };
+            while let Some(number) = run.begin() {
+                consume(number, &mut run)?;
             }
             Ok(())
         },
-        move |stop| {
-            let total = wanted.len() as u64;
+        |stop| {
             let mut polled = Instant::now();
-            for (done, &number) in wanted.iter().enumerate() {
-                let mut job = (number, reader.fetch(number)?);
-                loop {
-                    if stop.is_raised() {
-                        return Err(Error::Interrupted);
+            let mut waiting = runs.iter().enumerate();
+            let mut at: Vec<Option<(usize, std::slice::Iter<usize>)>> = vec![None; ctx.threads()];
+            let mut done = 0;
+            while done < total {
+                if stop.is_raised() {
+                    return Err(Error::Interrupted);
+                }
+                if let Some(worker) = queues.hungry() {
+                    let slot = &mut at[worker];
+                    if slot.is_none() {
+                        *slot = waiting.find(|(_, run)| !run.is_empty()).map(|(i, r)| (i, r.iter()));
                     }
-                    match send.send_timeout(job, POLL) {
-                        Ok(()) => break,
-                        Err(SendTimeoutError::Timeout(back)) => job = back,
-                        Err(SendTimeoutError::Disconnected(_)) => return Err(Error::Interrupted),
+                    let Some((run, blocks)) = slot else {
+                        queues.retire(worker);
+                        continue;
+                    };
+                    if let Some(&block) = blocks.next() {
+                        let last = blocks.len() == 0;
+                        let fetched = reader.fetch(block)?;
+                        queues.push(worker, Job { run: *run, block, last, fetched });
+                        done += 1;
+                        if last {
+                            *slot = None;
+                        }
                     }
-                    ctx.poll(stage, done as u64, total)?;
-                    polled = Instant::now();
+                } else {
+                    queues.wait_for_room();
                 }
                 if polled.elapsed() > POLL {
-                    ctx.poll(stage, done as u64, total)?;
+                    ctx.poll(stage, done as u64, total as u64)?;
                     polled = Instant::now();
                 }
             }
-            drop(send);
+            queues.close();
             while stop.running() > 0 {
                 stop.wait(POLL);
-                ctx.poll(stage, total, total)?;
+                ctx.poll(stage, done as u64, total as u64)?;
             }
             Ok(())
         },
-    )
+    );
+    outcome
+}
+
+/// A block on its way to the worker that has its run.
+struct Job<'a> {
+    run: usize,
+    block: usize,
+    last: bool,
+    fetched: Box<dyn Fetched + 'a>,
+}
+
+/// The run that a worker is on.
+pub(crate) struct Run<'q, 'a> {
+    view: &'q View,
+    queues: &'q Queues<'a>,
+    worker: usize,
+    stop: &'q Stop,
+    slab_values: usize,
+    current: Option<Job<'a>>,
+    scratch: Scratch,
+    spare: ViewScratch,
+    slab: RowBlock,
+}
+
+impl Run<'_, '_> {
+    /// Waits for a run; `None` when there are no more.
+    fn begin(&mut self) -> Option<usize> {
+        self.current = self.queues.pop(self.worker, self.stop);
+        self.current.as_ref().map(|job| job.run)
+    }
+
+    /// Hands the run's slabs to `each` in order, with their block's number.
+    pub(crate) fn for_each(
+        &mut self,
+        mut each: impl FnMut(usize, &mut RowBlock) -> Result<()>,
+    ) -> Result<()> {
+        loop {
+            let job = self.current.take().or_else(|| self.queues.pop(self.worker, self.stop));
+            let Some(Job { block, last, fetched, .. }) = job else {
+                return Err(Error::Interrupted);
+            };
+            let (view, spare) = (self.view, &mut self.spare);
+            fetched.decode(&mut self.scratch, &mut self.slab, self.slab_values, &mut |slab| {
+                view.apply(slab, spare);
+                each(block, slab)
+            })?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// One queue for each worker.
+struct Queues<'a> {
+    state: Mutex<State<'a>>,
+    changed: Condvar,
+}
+
+struct State<'a> {
+    jobs: Vec<VecDeque<Job<'a>>>,
+    retired: Vec<bool>,
+    closed: bool,
+}
+
+impl<'a> Queues<'a> {
+    fn new(workers: usize) -> Self {
+        let mut jobs = Vec::new();
+        jobs.resize_with(workers, VecDeque::new);
+        let state = State { jobs, retired: vec![false; workers], closed: false };
+        Queues { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker with the fewest blocks ahead, if any has room.
+    fn hungry(&self) -> Option<usize> {
+        let state = self.lock();
+        (0..state.jobs.len())
+            .filter(|&w| !state.retired[w] && state.jobs[w].len() < AHEAD)
+            .min_by_key(|&w| state.jobs[w].len())
+    }
+
+    fn wait_for_room(&self) {
+        let state = self.lock();
+        let room = (0..state.jobs.len()).any(|w| !state.retired[w] && state.jobs[w].len() < AHEAD);
+        if !room {
+            drop(self.changed.wait_timeout(state, POLL));
+        }
+    }
+
+    fn push(&self, worker: usize, job: Job<'a>) {
+        self.lock().jobs[worker].push_back(job);
+        self.changed.notify_all();
+    }
+
+    /// No more runs for this worker.
+    fn retire(&self, worker: usize) {
+        self.lock().retired[worker] = true;
+        self.changed.notify_all();
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// The worker's next job; `None` when there will be none.
+    fn pop(&self, worker: usize, stop: &Stop) -> Option<Job<'a>> {
+        let mut state = self.lock();
+        loop {
+            if stop.is_raised() {
+                // Jobs that will not run release those who wait for their chunks.
+                state.jobs[worker].clear();
+                return None;
+            }
+            if let Some(job) = state.jobs[worker].pop_front() {
+                self.changed.notify_all();
+                return Some(job);
+            }
+            if state.closed || state.retired[worker] {
+                return None;
+            }
+            state = self
+                .changed
+                .wait_timeout(state, POLL)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
 }
