@@ -51,8 +51,12 @@ impl Log1p {
     }
 }
 
-/// Results of the current row by count: valid where the stamp is the row's.
+/// The commonest counts, whose results are made for each row in advance.
+const USUAL: usize = 16;
+
+/// Results of the current row by count.
 pub(crate) struct RowTable {
+    /// Valid where it is the number of the current row.
     stamp: Vec<u64>,
     linear: Vec<f64>,
     log: Vec<f64>,
@@ -61,12 +65,72 @@ pub(crate) struct RowTable {
 
 impl Default for RowTable {
     fn default() -> Self {
-        RowTable {
-            stamp: vec![0; TABLE],
-            linear: vec![0.0; TABLE],
-            log: vec![0.0; TABLE],
-            row: 0,
+        RowTable { stamp: vec![0; TABLE], linear: vec![0.0; TABLE], log: vec![0.0; TABLE], row: 0 }
+    }
+}
+
+/// Normalisation and logarithm for one row.
+struct RowFunction<'a> {
+    normalize: &'a Normalize,
+    log: Log1p,
+    total: f64,
+    table: &'a mut RowTable,
+    counts: [f64; USUAL],
+    usual_linear: [f64; USUAL],
+    usual_log: [f64; USUAL],
+}
+
+impl<'a> RowFunction<'a> {
+    fn new(normalize: &'a Normalize, log: Log1p, total: f64, table: &'a mut RowTable) -> Self {
+        table.row += 1;
+        let mut function = RowFunction {
+            normalize,
+            log,
+            total,
+            table,
+            counts: std::array::from_fn(|count| count as f64),
+            usual_linear: [0.0; USUAL],
+            usual_log: [0.0; USUAL],
+        };
+        for count in 0..USUAL {
+            let (linear, log) = function.compute(function.counts[count]);
+            function.usual_linear[count] = linear;
+            function.usual_log[count] = log;
         }
+        function
+    }
+
+    fn compute(&self, x: f64) -> (f64, f64) {
+        let linear = if self.total == 0.0 { x } else { self.normalize.scaled(x, self.total) };
+        (linear, self.log.value(linear))
+    }
+
+    /// The value before and after the logarithm.
+    #[inline]
+    fn value(&mut self, x: f64) -> (f64, f64) {
+        // Adding 2^52 leaves a small integer in the lowest bits; whatever comes
+        // out for other numbers does not compare equal to them.
+        const SHIFT: f64 = 4_503_599_627_370_496.0;
+        let count = (x + SHIFT).to_bits() as usize % USUAL;
+        if self.counts[count] == x {
+            (self.usual_linear[count], self.usual_log[count])
+        } else {
+            self.unusual(x)
+        }
+    }
+
+    fn unusual(&mut self, x: f64) -> (f64, f64) {
+        let count = x as usize;
+        if count >= TABLE || count as f64 != x {
+            return self.compute(x);
+        }
+        if self.table.stamp[count] != self.table.row {
+            let (linear, log) = self.compute(x);
+            self.table.stamp[count] = self.table.row;
+            self.table.linear[count] = linear;
+            self.table.log[count] = log;
+        }
+        (self.table.linear[count], self.table.log[count])
     }
 }
 
@@ -82,40 +146,21 @@ pub(crate) fn normalize_log1p(
     keep_linear: bool,
     table: &mut RowTable,
 ) {
-    if keep_linear {
-        block.linear.clear();
-        block.linear.resize(block.values.len(), 0.0);
-    }
+    block.linear.clear();
     for r in 0..block.n_rows() {
         let span = block.indptr[r]..block.indptr[r + 1];
-        let total = normalize.total(&block.indices[span.clone()], &block.values[span.clone()]);
-        table.row += 1;
-        for at in span {
-            let x = block.values[at];
-            let count = x as usize;
-            let (linear, value) = if count < TABLE && count as f64 == x {
-                if table.stamp[count] != table.row {
-                    table.stamp[count] = table.row;
-                    let linear = if total == 0.0 {
-                        x
-                    } else {
-                        normalize.scaled(x, total)
-                    };
-                    table.linear[count] = linear;
-                    table.log[count] = log.value(linear);
-                }
-                (table.linear[count], table.log[count])
-            } else {
-                let linear = if total == 0.0 {
-                    x
-                } else {
-                    normalize.scaled(x, total)
-                };
-                (linear, log.value(linear))
-            };
-            block.values[at] = value;
-            if keep_linear {
-                block.linear[at] = linear;
+        let values = &mut block.values[span.clone()];
+        let total = normalize.total(&block.indices[span], values);
+        let mut function = RowFunction::new(normalize, log, total, table);
+        if keep_linear {
+            for x in values {
+                let (linear, value) = function.value(*x);
+                block.linear.push(linear);
+                *x = value;
+            }
+        } else {
+            for x in values {
+                *x = function.value(*x).1;
             }
         }
     }

@@ -11,10 +11,10 @@ pub(crate) struct Normalize {
 }
 
 impl Normalize {
-    /// The total of a row, in stored order.
+    /// The total of a row; exact for counts.
     pub(crate) fn total(&self, indices: &[u32], values: &[f64]) -> f64 {
         match &self.excluded {
-            None => values.iter().sum(),
+            None => lane_sum(values),
             Some(excluded) => indices
                 .iter()
                 .zip(values)
@@ -42,4 +42,22 @@ impl Normalize {
             }
         }
     }
+}
+
+/// A sum in eight interleaved lanes, added pairwise at the end: an order fixed
+/// by the length alone that does not wait for each addition.
+fn lane_sum(values: &[f64]) -> f64 {
+    let mut lanes = [0.0; 8];
+    let chunks = values.chunks_exact(8);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += value;
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += value;
+    }
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
