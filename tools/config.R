@@ -177,13 +177,14 @@ if (is.na(jobs) || jobs < 1L) {
 
 # ---- linker ----------------------------------------------------------------
 
-# Only R_init_scoom is visible: another HDF5 may live in the same process.
+# Only R_init_scoom is visible: another HDF5 may live in the same process. Debug
+# information of Rust's own library is left out, symbols stay for profilers.
 link <- if (windows) {
   ""
 } else if (macos) {
-  "-Wl,-dead_strip -Wl,-exported_symbol,_R_init_scoom"
+  "-Wl,-dead_strip -Wl,-S -Wl,-exported_symbol,_R_init_scoom"
 } else {
-  "-Wl,--gc-sections -Wl,--exclude-libs,ALL"
+  "-Wl,--gc-sections -Wl,--strip-debug -Wl,--exclude-libs,ALL"
 }
 libs <- if (windows) {
   "-lws2_32 -ladvapi32 -luserenv -lbcrypt -lshlwapi -lntdll"
