@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # Builds the release tarball with vendored crates and installs it as a machine
 # without network would: empty CARGO_HOME, no kept build, and no network
-# interface where the kernel lets us take it away. Then uses it once.
+# interface where the kernel lets us take it away. Then uses it once. A directory
+# named as the argument keeps the tarball.
 source "$(dirname "$0")/lib.sh"
 
-[ -f src/rust/vendor.tar.xz ] || bash dev/vendor.sh
+keep="${1:-}"
 root="$PWD"
 work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
+# The archive does not stay: later installations from here would use it.
+trap 'rm -rf "$work" "$root/src/rust/vendor.tar.xz"' EXIT
+bash dev/vendor.sh
 mkdir "$work/library" "$work/cargo-home"
 
 say "Building the tarball"
-(cd "$work" && SCOOM_RUST_DIR="$root/src/rust" R CMD build --no-build-vignettes "$root")
+(cd "$work" && R CMD build --no-build-vignettes "$root")
 
 no_network=()
 if unshare --net true 2>/dev/null; then
@@ -39,5 +42,6 @@ if [ -n "$(ls -A "$work/cargo-home")" ]; then
   echo "The build wrote into the user's CARGO_HOME"
   exit 1
 fi
-ls -l "$work"/scoom_*.tar.gz | awk '{ printf "tarball: %.2f MB\n", $5 / 1e6 }'
+printf "tarball: %s bytes\n" "$(stat -c %s "$work"/scoom_*.tar.gz)"
 echo "Installed offline: $(du -sh "$installed" | cut -f 1)"
+[ -z "$keep" ] || cp "$work"/scoom_*.tar.gz "$keep"

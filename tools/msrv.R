@@ -9,7 +9,7 @@ rustc <- find_tool("rustc")
 
 advice <- c(
   "What to do, whichever suits you:",
-  "  * Debian 13, Ubuntu 25.04 or newer:  sudo apt-get install cargo",
+  "  * Debian 13, Ubuntu 25.10 or newer:  sudo apt-get install cargo",
   "  * Fedora:                            sudo dnf install cargo",
   "  * macOS:                             brew install rust",
   "  * any system:                        install rustup from https://rustup.rs",
