@@ -18,3 +18,20 @@ rs_h5ad_read <- function(path, size, mtime, element) .Call(wrap__rs_h5ad_read, p
 #' The row names of a data frame (`"obs"`, `"var"`, `"raw/var"`).
 #' @noRd
 rs_h5ad_names <- function(path, size, mtime, frame) .Call(wrap__rs_h5ad_names, path, size, mtime, frame)
+
+#' The values of a plan's view.
+#'
+#' `args$form` is `"genes_by_cells"` (compressed columns, a gene's row index
+#' within each cell), `"cells_by_genes"` (compressed columns of the file's own
+#' orientation) or `"dense"` (cells by genes).
+#' @noRd
+rs_matrix_collect <- function(plan, args, ctx) .Call(wrap__rs_matrix_collect, plan, args, ctx)
+
+#' Sums, means, variances and counts of nonzero values of a plan's view, by
+#' `args$margin`: `"rows"` or `"columns"`.
+#' @noRd
+rs_matrix_sums <- function(plan, args, ctx, mode) .Call(wrap__rs_matrix_sums, plan, args, ctx, mode)
+
+#' Shape of a plan's view, its grid, and how often a sweep reads the file.
+#' @noRd
+rs_plan_info <- function(plan, ctx) .Call(wrap__rs_plan_info, plan, ctx)

@@ -44,7 +44,9 @@ impl<'r> Args<'r> {
 
     /// A number, or `None` where the field is missing.
     pub fn number_opt(&self, name: &'static str) -> Result<Option<f64>> {
-        self.get(name).map(|value| number(&value).ok_or_else(|| wrong(name, "must be one number"))).transpose()
+        self.get(name)
+            .map(|value| number(&value).ok_or_else(|| wrong(name, "must be one number")))
+            .transpose()
     }
 
     /// A whole number from zero on.
@@ -64,7 +66,10 @@ impl<'r> Args<'r> {
 
     /// A string.
     pub fn text(&self, name: &'static str) -> Result<String> {
-        self.need(name)?.as_str().map(ToOwned::to_owned).ok_or_else(|| wrong(name, "must be one string"))
+        self.need(name)?
+            .as_str()
+            .map(ToOwned::to_owned)
+            .ok_or_else(|| wrong(name, "must be one string"))
     }
 
     /// Strings.

@@ -91,11 +91,16 @@ fn in_workers(progress: &Robj, seconds: f64, task: &(dyn Fn() + Sync)) -> Result
     let nap = Duration::from_millis(5);
     let naps = (seconds / nap.as_secs_f64()) as usize;
     let start = Instant::now();
-    ctx.parallel("waiting", 2 * naps.max(1), || (), |_, ()| {
-        task();
-        std::thread::sleep(nap);
-        Ok(())
-    })?;
+    ctx.parallel(
+        "waiting",
+        2 * naps.max(1),
+        || (),
+        |_, ()| {
+            task();
+            std::thread::sleep(nap);
+            Ok(())
+        },
+    )?;
     Ok(Robj::from(start.elapsed().as_secs_f64()))
 }
 

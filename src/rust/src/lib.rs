@@ -8,9 +8,12 @@
 
 #![expect(missing_docs, reason = "`extendr_module!` makes public functions without")]
 
+mod convert;
 mod guard;
 mod h5ad;
 mod interrupt;
+mod matrix;
+mod plan;
 
 use extendr_api::prelude::*;
 
@@ -18,4 +21,6 @@ extendr_module! {
     mod scoom;
     use guard;
     use h5ad;
+    use matrix;
+    use plan;
 }

@@ -3,10 +3,11 @@
 use extendr_api::prelude::*;
 use scoom_core::collect::{SparseView, collect_dense};
 use scoom_core::error::{Error, Result};
+use scoom_core::summary::{ColumnSummary, RowSummary, Summary};
 
 use crate::convert::{Args, named, wrong};
 use crate::guard::guard;
-use crate::plan::{Plan, with_ctx};
+use crate::plan::{Plan, run_mode, with_ctx};
 
 /// The values of a plan's view.
 ///
@@ -52,7 +53,10 @@ fn sparse(plan: &Plan, ctx: &scoom_core::ctx::Ctx, transposed: bool) -> Result<R
     let mut x = Doubles::new(nnz).into_robj();
     let none = || Error::TooLarge { message: "R could not make the vectors".into() };
     {
-        let (p, i) = (p.as_integer_slice_mut().ok_or_else(none)?, i.as_integer_slice_mut().ok_or_else(none)?);
+        let (p, i) = (
+            p.as_integer_slice_mut().ok_or_else(none)?,
+            i.as_integer_slice_mut().ok_or_else(none)?,
+        );
         let x = x.as_real_slice_mut().ok_or_else(none)?;
         if transposed {
             collected.write_rows(p, i, x);
@@ -60,11 +64,47 @@ fn sparse(plan: &Plan, ctx: &scoom_core::ctx::Ctx, transposed: bool) -> Result<R
             collected.write_columns(p, i, x);
         }
     }
-    let dim = if transposed { [n_vars as i32, n_obs as i32] } else { [n_obs as i32, n_vars as i32] };
+    let dim =
+        if transposed { [n_vars as i32, n_obs as i32] } else { [n_obs as i32, n_vars as i32] };
     Ok(named(vec![("i", i), ("p", p), ("x", x), ("dim", dim.into())]))
+}
+
+/// Sums, means, variances and counts of nonzero values of a plan's view, by
+/// `args$margin`: `"rows"` or `"columns"`.
+/// @noRd
+#[extendr]
+fn rs_matrix_sums(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
+    guard(|| {
+        let plan = Plan::from_robj(&plan)?;
+        let margin = Args::new(&args).text("margin")?;
+        with_ctx(&ctx, |ctx| match margin.as_str() {
+            "rows" => {
+                let pass = RowSummary::new(plan.view());
+                run_mode(&plan, ctx, &mode, "Summing rows", &pass, |p| Ok(summary(pass.finish(p))))
+            }
+            "columns" => {
+                let pass = ColumnSummary::new(plan.view());
+                run_mode(&plan, ctx, &mode, "Summing columns", &pass, |p| {
+                    Ok(summary(pass.finish(p)))
+                })
+            }
+            other => Err(wrong("margin", &format!("is `{other}`, not rows or columns"))),
+        })
+    })
+}
+
+fn summary(summary: Summary) -> Robj {
+    let nonzero: Vec<f64> = summary.nonzero.iter().map(|&n| n as f64).collect();
+    named(vec![
+        ("sum", summary.sum.into()),
+        ("mean", summary.mean.into()),
+        ("var", summary.var.into()),
+        ("nonzero", nonzero.into()),
+    ])
 }
 
 extendr_module! {
     mod matrix;
     fn rs_matrix_collect;
+    fn rs_matrix_sums;
 }

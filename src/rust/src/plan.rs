@@ -29,7 +29,7 @@ impl<'r> Plan<'r> {
         let args = Args::new(plan);
         let source: Box<dyn Source + 'r> = match args.get("matrix") {
             Some(_) => in_memory(plan)?,
-            None => Box::new(on_disk(&args)?),
+            None => on_disk(&args)?,
         };
         let rows = args.positions("rows")?;
         let chain = chain(&args)?;
@@ -54,7 +54,7 @@ impl<'r> Plan<'r> {
     }
 }
 
-fn on_disk(args: &Args) -> Result<Arc<dyn Source>> {
+fn on_disk(args: &Args) -> Result<Box<dyn Source>> {
     let path = PathBuf::from(args.text("path")?);
     let stamp = Stamp { size: args.number("size")? as u64, mtime: args.number("mtime")? };
     let element = args.text("element")?;
@@ -164,8 +164,7 @@ pub fn run_mode<P: Pass>(
             Ok(raws(&partials.iter().map(pass::to_bytes).collect::<Result<Vec<_>>>()?))
         }
         Mode::Merge(bytes) => {
-            let partials =
-                bytes.iter().map(|b| pass::from_bytes(b)).collect::<Result<Vec<_>>>()?;
+            let partials = bytes.iter().map(|b| pass::from_bytes(b)).collect::<Result<Vec<_>>>()?;
             finish(pass::merge_partials(pass, partials))
         }
     }

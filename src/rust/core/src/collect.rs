@@ -170,7 +170,10 @@ fn sort_rows(block: &mut RowBlock) {
         }
         pairs.clear();
         pairs.extend(
-            block.indices[span.clone()].iter().copied().zip(block.values[span.clone()].iter().copied()),
+            block.indices[span.clone()]
+                .iter()
+                .copied()
+                .zip(block.values[span.clone()].iter().copied()),
         );
         pairs.sort_by_key(|(column, _)| *column);
         for (at, &(column, value)) in span.zip(&pairs) {

@@ -50,12 +50,7 @@ impl<'a> Ctx<'a> {
         scratch: PathBuf,
         monitor: &'a dyn Monitor,
     ) -> Self {
-        Ctx {
-            threads: threads.max(1),
-            memory_bytes,
-            scratch,
-            monitor,
-        }
+        Ctx { threads: threads.max(1), memory_bytes, scratch, monitor }
     }
 
     /// Number of worker threads.
@@ -81,11 +76,7 @@ impl<'a> Ctx<'a> {
     /// # Errors
     /// [`Error::Interrupted`] when it says no.
     pub fn poll(&self, stage: &str, done: u64, total: u64) -> Result<()> {
-        if self.monitor.poll(stage, done, total) {
-            Ok(())
-        } else {
-            Err(Error::Interrupted)
-        }
+        if self.monitor.poll(stage, done, total) { Ok(()) } else { Err(Error::Interrupted) }
     }
 
     /// Runs `worker` on every thread of a pool while `coordinate` runs on the
@@ -233,9 +224,7 @@ impl Stop {
     }
 
     fn into_error(self) -> Option<Error> {
-        self.error
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.error.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -316,9 +305,7 @@ mod tests {
             || (),
             |i, ()| {
                 if i == 3 {
-                    return Err(Error::InvalidValues {
-                        message: "three".into(),
-                    });
+                    return Err(Error::InvalidValues { message: "three".into() });
                 }
                 Ok(())
             },
@@ -383,13 +370,18 @@ mod tests {
             for round in 0..150 {
                 let ctx = Ctx::new(1 + round % 4, 0, PathBuf::new(), &StopAfter(40));
                 let bad = (round + outer) % 7;
-                let outcome = ctx.parallel("outer", 8, || (), |i, ()| {
-                    if i == bad {
-                        return Err(Error::InvalidValues { message: "planted".into() });
-                    }
-                    let inner = Ctx::new(2, 0, PathBuf::new(), &Silent);
-                    inner.parallel("inner", 3, || (), |_, ()| Ok(()))
-                });
+                let outcome = ctx.parallel(
+                    "outer",
+                    8,
+                    || (),
+                    |i, ()| {
+                        if i == bad {
+                            return Err(Error::InvalidValues { message: "planted".into() });
+                        }
+                        let inner = Ctx::new(2, 0, PathBuf::new(), &Silent);
+                        inner.parallel("inner", 3, || (), |_, ()| Ok(()))
+                    },
+                );
                 assert!(matches!(outcome, Err(Error::InvalidValues { .. })), "{outcome:?}");
             }
         };

@@ -235,64 +235,25 @@ impl Error {
             Error::ElementMissing { path: p, element } => {
                 vec![path(p), ("element", element.clone())]
             }
-            Error::UnsupportedLegacy {
-                path: p,
-                element,
-                reason,
+            Error::UnsupportedLegacy { path: p, element, reason }
+            | Error::Corrupt { path: p, element, reason }
+            | Error::Hdf5 { path: p, element, reason, .. } => {
+                vec![path(p), ("element", element.clone()), ("reason", reason.clone())]
             }
-            | Error::Corrupt {
-                path: p,
-                element,
-                reason,
+            Error::UnsupportedEncoding { path: p, element, found } => {
+                vec![path(p), ("element", element.clone()), ("found", found.clone())]
             }
-            | Error::Hdf5 {
-                path: p,
-                element,
-                reason,
-                ..
-            } => {
-                vec![
-                    path(p),
-                    ("element", element.clone()),
-                    ("reason", reason.clone()),
-                ]
-            }
-            Error::UnsupportedEncoding {
-                path: p,
-                element,
-                found,
-            } => {
-                vec![
-                    path(p),
-                    ("element", element.clone()),
-                    ("found", found.clone()),
-                ]
-            }
-            Error::UnsupportedFilter {
-                path: p,
-                element,
-                filter,
-            } => {
-                vec![
-                    path(p),
-                    ("element", element.clone()),
-                    ("filter", filter.clone()),
-                ]
+            Error::UnsupportedFilter { path: p, element, filter } => {
+                vec![path(p), ("element", element.clone()), ("filter", filter.clone())]
             }
             Error::InvalidInput { argument, .. } => vec![("argument", (*argument).to_owned())],
-            Error::OverBudget {
-                what,
-                needed_bytes,
-                budget_bytes,
-            } => vec![
+            Error::OverBudget { what, needed_bytes, budget_bytes } => vec![
                 ("what", what.clone()),
                 ("needed_bytes", needed_bytes.to_string()),
                 ("budget_bytes", budget_bytes.to_string()),
             ],
             Error::BadPartial { reason } => vec![("reason", reason.clone())],
-            Error::Io {
-                path: p, source, ..
-            } => vec![path(p), ("reason", source.to_string())],
+            Error::Io { path: p, source, .. } => vec![path(p), ("reason", source.to_string())],
             Error::InvalidValues { .. }
             | Error::TooLarge { .. }
             | Error::NotConverged { .. }

@@ -13,4 +13,5 @@ pub mod matrix;
 pub mod pass;
 pub mod qc;
 pub mod stats;
+pub mod summary;
 pub mod transform;

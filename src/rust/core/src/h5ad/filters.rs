@@ -75,10 +75,7 @@ pub struct Inflater {
 
 impl Default for Inflater {
     fn default() -> Self {
-        Inflater {
-            deflate: Decompressor::new(),
-            spare: Vec::new(),
-        }
+        Inflater { deflate: Decompressor::new(), spare: Vec::new() }
     }
 }
 
@@ -99,11 +96,7 @@ impl Pipeline {
                 _ => None,
             })
             .collect::<Option<Vec<_>>>()?;
-        Some(Pipeline {
-            codecs,
-            element_bytes,
-            chunk_bytes,
-        })
+        Some(Pipeline { codecs, element_bytes, chunk_bytes })
     }
 
     /// Decodes one chunk into `out`, which becomes exactly a chunk long.
@@ -131,11 +124,7 @@ impl Pipeline {
         inflater.spare = spare;
         outcome?;
         if out.len() != self.chunk_bytes {
-            return Err(format!(
-                "a chunk of {} bytes holds {}",
-                self.chunk_bytes,
-                out.len()
-            ));
+            return Err(format!("a chunk of {} bytes holds {}", self.chunk_bytes, out.len()));
         }
         Ok(())
     }
@@ -350,14 +339,8 @@ fn lzf_decode(from: &[u8], room: usize, out: &mut Vec<u8>) -> Result<(), String>
 /// blocks, each with its compressed size; a block that did not shrink is stored.
 fn lz4_decode(from: &[u8], room: usize, out: &mut Vec<u8>) -> Result<(), String> {
     let bad = || "lz4: the stream is damaged".to_owned();
-    let total = from
-        .get(..8)
-        .and_then(|b| b.try_into().ok())
-        .map(u64::from_be_bytes);
-    let block = from
-        .get(8..12)
-        .and_then(|b| b.try_into().ok())
-        .map(u32::from_be_bytes);
+    let total = from.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
+    let block = from.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
     let (Some(total), Some(block)) = (total, block) else {
         return Err(bad());
     };
@@ -397,10 +380,7 @@ mod tests {
     use super::*;
 
     fn spec(id: i32) -> FilterSpec {
-        FilterSpec {
-            id,
-            parameters: vec![],
-        }
+        FilterSpec { id, parameters: vec![] }
     }
 
     fn decode(
@@ -413,9 +393,7 @@ mod tests {
         let specs: Vec<_> = ids.iter().map(|id| spec(*id)).collect();
         let pipeline = Pipeline::new(&specs, width, n).expect("known filters");
         let mut out = Vec::new();
-        pipeline
-            .decode(raw, mask, &mut Inflater::default(), &mut out)
-            .map(|()| out)
+        pipeline.decode(raw, mask, &mut Inflater::default(), &mut out).map(|()| out)
     }
 
     #[test]
@@ -429,10 +407,7 @@ mod tests {
                     shuffled[b * n + i] = plain[i * width + b];
                 }
             }
-            assert_eq!(
-                decode(&[2], &shuffled, 0, width, plain.len()).unwrap(),
-                plain
-            );
+            assert_eq!(decode(&[2], &shuffled, 0, width, plain.len()).unwrap(), plain);
         }
     }
 

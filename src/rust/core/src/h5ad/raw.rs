@@ -113,11 +113,7 @@ impl NumType {
                 let big = self.big_endian;
                 out.extend(bytes.chunks_exact(2).map(|b| {
                     let w = [b[0], b[1]];
-                    half_to_f64(if big {
-                        u16::from_be_bytes(w)
-                    } else {
-                        u16::from_le_bytes(w)
-                    })
+                    half_to_f64(if big { u16::from_be_bytes(w) } else { u16::from_le_bytes(w) })
                 }));
             }
         }
@@ -237,24 +233,18 @@ impl RawArray {
     /// # Errors
     /// When it is no numeric dataset of one or two dimensions.
     pub fn open(file: &File, path: &Path, element: &str) -> Result<Self> {
-        let dataset = file.dataset(element).map_err(|_| Error::ElementMissing {
-            path: path.into(),
-            element: element.into(),
-        })?;
-        let corrupt = |reason: String| Error::Corrupt {
-            path: path.into(),
-            element: element.into(),
-            reason,
-        };
+        let dataset = file
+            .dataset(element)
+            .map_err(|_| Error::ElementMissing { path: path.into(), element: element.into() })?;
+        let corrupt =
+            |reason: String| Error::Corrupt { path: path.into(), element: element.into(), reason };
         let dims: Vec<u64> = dataset.shape().iter().map(|&d| d as u64).collect();
         if dims.is_empty() || dims.len() > 2 {
             return Err(corrupt(format!("it has {} dimensions", dims.len())));
         }
         let dtype =
             num_type(dataset.id()).ok_or_else(|| corrupt("its values are not numbers".into()))?;
-        let chunk = dataset
-            .chunk()
-            .map(|c| c.iter().map(|&d| d as u64).collect::<Vec<u64>>());
+        let chunk = dataset.chunk().map(|c| c.iter().map(|&d| d as u64).collect::<Vec<u64>>());
         let filters = filter_specs(dataset.id());
         let pipeline = chunk.as_ref().and_then(|c| {
             let bytes = c.iter().product::<u64>() as usize * dtype.bytes();
@@ -314,11 +304,7 @@ impl RawArray {
                 buf.as_mut_ptr().cast(),
             )
         });
-        if status < 0 {
-            Err(self.failed("read a chunk of"))
-        } else {
-            Ok(Some(mask))
-        }
+        if status < 0 { Err(self.failed("read a chunk of")) } else { Ok(Some(mask)) }
     }
 
     /// Reads the hyperslab `start .. start + count` into `buf` in the file's own
@@ -328,13 +314,7 @@ impl RawArray {
     /// When libhdf5 can't read it, for example for want of a filter.
     pub fn read_slab(&self, start: &[u64], count: &[u64], buf: &mut Vec<u8>) -> Result<()> {
         debug_assert_eq!(start.len(), self.dims.len());
-        debug_assert!(
-            start
-                .iter()
-                .zip(count)
-                .zip(&self.dims)
-                .all(|((s, c), d)| s + c <= *d)
-        );
+        debug_assert!(start.iter().zip(count).zip(&self.dims).all(|((s, c), d)| s + c <= *d));
         let n: u64 = count.iter().product();
         buf.resize(n as usize * self.dtype.bytes(), 0);
         if n == 0 {
@@ -399,11 +379,7 @@ impl RawArray {
     /// An error about this dataset's contents.
     #[must_use]
     pub fn corrupt(&self, reason: String) -> Error {
-        Error::Corrupt {
-            path: self.path.clone(),
-            element: self.element.clone(),
-            reason,
-        }
+        Error::Corrupt { path: self.path.clone(), element: self.element.clone(), reason }
     }
 
     fn failed(&self, action: &'static str) -> Error {
@@ -451,10 +427,7 @@ fn num_type(dataset: hid_t) -> Option<NumType> {
         (h5t::H5T_class_t::H5T_FLOAT, 8, _) => NumKind::F64,
         _ => return None,
     };
-    Some(NumType {
-        kind,
-        big_endian: order == h5t::H5T_order_t::H5T_ORDER_BE,
-    })
+    Some(NumType { kind, big_endian: order == h5t::H5T_order_t::H5T_ORDER_BE })
 }
 
 /// The filters in a dataset's creation properties.
@@ -480,10 +453,7 @@ fn filter_specs(dataset: hid_t) -> Vec<FilterSpec> {
                     std::ptr::null_mut(),
                     &raw mut config,
                 );
-                FilterSpec {
-                    id,
-                    parameters: values[..n_values.min(32)].to_vec(),
-                }
+                FilterSpec { id, parameters: values[..n_values.min(32)].to_vec() }
             })
             .collect();
         h5p::H5Pclose(plist);
@@ -518,10 +488,7 @@ mod tests {
 
     #[test]
     fn indices_out_of_bounds_are_noticed() {
-        let t = NumType {
-            kind: NumKind::I32,
-            big_endian: false,
-        };
+        let t = NumType { kind: NumKind::I32, big_endian: false };
         let bytes: Vec<u8> = [0i32, 4, -1].iter().flat_map(|v| v.to_le_bytes()).collect();
         let mut out = Vec::new();
         assert!(t.append_indices(&bytes[..8], 5, &mut out));

@@ -51,10 +51,7 @@ impl Shared {
                 // The owner met an error, which is reported instead of this one.
                 State::Abandoned => return Err(Error::Interrupted),
                 State::Pending => {
-                    slot = self
-                        .ready
-                        .wait(slot)
-                        .unwrap_or_else(PoisonError::into_inner);
+                    slot = self.ready.wait(slot).unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
@@ -64,12 +61,7 @@ impl Shared {
 /// One chunk that a block needs.
 enum Part {
     /// Stored bytes with their filter mask; published where `shared` is kept by others.
-    Owned {
-        raw: Vec<u8>,
-        mask: u32,
-        shared: Arc<Shared>,
-        is_border: bool,
-    },
+    Owned { raw: Vec<u8>, mask: u32, shared: Arc<Shared>, is_border: bool },
     /// Decoded by an earlier block.
     Borrowed(Arc<Shared>),
     /// Decoded by libhdf5: exactly the elements needed.
@@ -119,10 +111,7 @@ impl Stream {
         let chunk = match (self.array.pipeline(), self.array.chunk.as_deref()) {
             (Some(_), Some(&[chunk])) => chunk,
             _ => {
-                parts.push((
-                    self.plain(span.clone())?,
-                    0..(span.end - span.start) as usize,
-                ));
+                parts.push((self.plain(span.clone())?, 0..(span.end - span.start) as usize));
                 return Ok(Pieces { parts });
             }
         };
@@ -151,15 +140,7 @@ impl Stream {
                             self.borders.pop_first();
                         }
                     }
-                    parts.push((
-                        Part::Owned {
-                            raw,
-                            mask,
-                            shared,
-                            is_border,
-                        },
-                        within,
-                    ));
+                    parts.push((Part::Owned { raw, mask, shared, is_border }, within));
                 }
                 // Never written: the library knows the fill value.
                 None => parts.push((self.plain(from..to)?, 0..(to - from) as usize)),
@@ -170,8 +151,7 @@ impl Stream {
 
     fn plain(&self, span: Range<u64>) -> Result<Part> {
         let mut bytes = Vec::new();
-        self.array
-            .read_slab(&[span.start], &[span.end - span.start], &mut bytes)?;
+        self.array.read_slab(&[span.start], &[span.end - span.start], &mut bytes)?;
         Ok(Part::Plain(bytes))
     }
 }

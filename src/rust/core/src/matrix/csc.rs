@@ -13,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 use super::block::RowBlock;
 use super::chunks::Stream;
 use super::csr::{Opener, read_indptr};
-use super::memory::emit_slabs;
 use super::grid::Grid;
+use super::memory::emit_slabs;
 use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -228,24 +228,25 @@ impl CscReader<'_> {
             let end = (start + PIECE).min(nnz);
             rows.clear();
             let (array, n_obs) = (&self.indices, self.source.n_obs as u64);
-            row_stream
-                .fetch(start..end)?
-                .decode(array, &mut inflater, &mut buffer, |bytes| {
-                    if array.dtype.append_indices(bytes, n_obs, &mut rows) {
-                        Ok(())
-                    } else {
-                        Err(array.corrupt(format!("it points outside the {n_obs} rows")))
-                    }
-                })?;
+            row_stream.fetch(start..end)?.decode(array, &mut inflater, &mut buffer, |bytes| {
+                if array.dtype.append_indices(bytes, n_obs, &mut rows) {
+                    Ok(())
+                } else {
+                    Err(array.corrupt(format!("it points outside the {n_obs} rows")))
+                }
+            })?;
             data.clear();
             if with_values {
                 let array = &self.data;
-                data_stream
-                    .fetch(start..end)?
-                    .decode(array, &mut inflater, &mut buffer, |bytes| {
+                data_stream.fetch(start..end)?.decode(
+                    array,
+                    &mut inflater,
+                    &mut buffer,
+                    |bytes| {
                         array.dtype.append_f64(bytes, &mut data);
                         Ok(())
-                    })?;
+                    },
+                )?;
             }
             let mut at = start;
             while at < end {
@@ -254,11 +255,7 @@ impl CscReader<'_> {
                 }
                 let to = self.source.indptr[column + 1].min(end);
                 let span = (at - start) as usize..(to - start) as usize;
-                let piece = if with_values {
-                    &data[span.clone()]
-                } else {
-                    &[]
-                };
+                let piece = if with_values { &data[span.clone()] } else { &[] };
                 take(column as u32, &rows[span], piece);
                 at = to;
             }

@@ -45,11 +45,7 @@ impl DenseSource {
                 array.dims, shape.0, shape.1
             )));
         }
-        let band = array
-            .chunk
-            .as_ref()
-            .map_or(1, |c| c[0] as usize)
-            .clamp(1, shape.0.max(1));
+        let band = array.chunk.as_ref().map_or(1, |c| c[0] as usize).clamp(1, shape.0.max(1));
         let grid = banded(shape.0, shape.1, band);
         Ok(DenseSource {
             path: path.into(),
@@ -66,11 +62,7 @@ impl DenseSource {
 /// as those are not larger than four blocks ought to be.
 fn banded(n_obs: usize, n_vars: usize, band: usize) -> Grid {
     let rows = (BAND_VALUES / n_vars.max(1)).clamp(1, 1 << 16);
-    let rows = if band <= 4 * rows {
-        rows.div_ceil(band) * band
-    } else {
-        rows
-    };
+    let rows = if band <= 4 * rows { rows.div_ceil(band) * band } else { rows };
     let starts: Vec<usize> = (0..n_obs).step_by(rows).collect();
     let blocks: Vec<Range<usize>> = starts.iter().map(|&s| s..(s + rows).min(n_obs)).collect();
     let coarse = Grid::uniform(n_obs, n_vars as u64);
@@ -79,11 +71,7 @@ fn banded(n_obs: usize, n_vars: usize, band: usize) -> Grid {
     let mut from = 0;
     for r in 0..coarse.n_ranges() {
         let last_row = coarse.rows(coarse.blocks(r).end - 1).end;
-        let to = if r + 1 == coarse.n_ranges() {
-            blocks.len()
-        } else {
-            last_row / rows
-        };
+        let to = if r + 1 == coarse.n_ranges() { blocks.len() } else { last_row / rows };
         if to > from {
             ranges.push(from..to);
             from = to;
@@ -118,11 +106,7 @@ impl Source for DenseSource {
                 reason: format!("`{}` has other dimensions", self.element),
             });
         }
-        Ok(Box::new(DenseReader {
-            source: self,
-            array: Arc::new(array),
-            _file: file,
-        }))
+        Ok(Box::new(DenseReader { source: self, array: Arc::new(array), _file: file }))
     }
 }
 
@@ -180,16 +164,8 @@ impl DenseReader<'_> {
         for row in rows.clone().step_by(height) {
             for column in (0..self.source.n_vars).step_by(width) {
                 let mut raw = Vec::new();
-                match self
-                    .array
-                    .read_chunk(&[row as u64, column as u64], &mut raw)?
-                {
-                    Some(mask) => tiles.push(Tile {
-                        row: row - rows.start,
-                        column,
-                        raw,
-                        mask,
-                    }),
+                match self.array.read_chunk(&[row as u64, column as u64], &mut raw)? {
+                    Some(mask) => tiles.push(Tile { row: row - rows.start, column, raw, mask }),
                     // Never written: the library knows the fill value.
                     None => return Ok(None),
                 }
@@ -215,19 +191,12 @@ impl DenseFetched {
             return Ok(());
         };
         let (height, width) = (height as usize, width as usize);
-        let pipeline = self
-            .array
-            .pipeline()
-            .expect("tiles are fetched raw only where a pipeline exists");
+        let pipeline =
+            self.array.pipeline().expect("tiles are fetched raw only where a pipeline exists");
         self.plain.resize(self.rows.len() * self.n_vars * bytes, 0);
         for tile in tiles {
             pipeline
-                .decode(
-                    &tile.raw,
-                    tile.mask,
-                    &mut scratch.inflater,
-                    &mut scratch.data,
-                )
+                .decode(&tile.raw, tile.mask, &mut scratch.inflater, &mut scratch.data)
                 .map_err(|reason| self.array.corrupt(reason))?;
             let columns = width.min(self.n_vars - tile.column) * bytes;
             for r in 0..height.min(self.rows.len() - tile.row) {

@@ -51,10 +51,7 @@ impl<'m> SparseRows<'m> {
         let matrix = CsMatViewI::try_new((n_obs, n_vars), indptr, indices, values)
             .map_err(|(_, _, _, e)| broken(&e.to_string()))?;
         let offsets: Vec<u64> = indptr.iter().map(|&o| o as u64).collect();
-        Ok(SparseRows {
-            matrix,
-            grid: Grid::from_indptr(&offsets),
-        })
+        Ok(SparseRows { matrix, grid: Grid::from_indptr(&offsets) })
     }
 }
 
@@ -84,10 +81,7 @@ struct SparseReader<'a>(&'a SparseRows<'a>);
 
 impl<'a> Reader<'a> for SparseReader<'a> {
     fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
-        Ok(Box::new(SparseSlice {
-            rows: self.0.grid.rows(block),
-            matrix: self.0.matrix,
-        }))
+        Ok(Box::new(SparseSlice { rows: self.0.grid.rows(block), matrix: self.0.matrix }))
     }
 }
 
@@ -162,12 +156,7 @@ impl<'m> DenseRows<'m> {
             });
         }
         let grid = Grid::uniform(n_obs, n_vars as u64);
-        Ok(DenseRows {
-            values,
-            n_obs,
-            n_vars,
-            grid,
-        })
+        Ok(DenseRows { values, n_obs, n_vars, grid })
     }
 }
 

@@ -18,4 +18,4 @@ pub mod source;
 pub use block::RowBlock;
 pub use grid::Grid;
 pub use open::open_matrix;
-pub use source::{Emit, Fetched, Reader, Scratch, SharedSource, Source};
+pub use source::{Emit, Fetched, Reader, Scratch, Source};

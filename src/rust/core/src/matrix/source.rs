@@ -1,7 +1,5 @@
 //! Where row blocks come from: an element of an `.h5ad`, or a matrix in memory.
 
-use std::sync::Arc;
-
 use super::block::RowBlock;
 use super::grid::Grid;
 use crate::ctx::Ctx;
@@ -78,6 +76,3 @@ pub struct Scratch {
     /// Decoded bytes of a chunk of indices.
     pub indices: Vec<u8>,
 }
-
-/// A source shared by the pieces of a call.
-pub type SharedSource = Arc<dyn Source>;

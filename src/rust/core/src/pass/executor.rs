@@ -22,10 +22,7 @@ pub fn run<P: Pass>(
     pass: &P,
 ) -> Result<P::Partial> {
     let ranges: Vec<usize> = (0..source.grid().n_ranges()).collect();
-    Ok(merge_partials(
-        pass,
-        run_ranges(source, view, ctx, stage, pass, &ranges)?,
-    ))
+    Ok(merge_partials(pass, run_ranges(source, view, ctx, stage, pass, &ranges)?))
 }
 
 /// Adds up the partials of all ranges, given in order.
@@ -139,51 +136,35 @@ pub fn run_tiled_ranges<P: TiledPass>(
 ) -> Result<Vec<P::Tile>> {
     check_ranges(source, &[range])?;
     let grid = source.grid();
-    let blocks: Vec<usize> = grid
-        .blocks(range)
-        .filter(|&b| view.touches(&grid.rows(b)))
-        .collect();
-    let tiles: Vec<Mutex<Tile<P::Tile>>> = (0..pass.n_tiles())
-        .map(|t| {
-            Mutex::new(Tile {
-                next: 0,
-                partial: pass.empty(t),
-            })
-        })
-        .collect();
+    let blocks: Vec<usize> = grid.blocks(range).filter(|&b| view.touches(&grid.rows(b))).collect();
+    let tiles: Vec<Mutex<Tile<P::Tile>>> =
+        (0..pass.n_tiles()).map(|t| Mutex::new(Tile { next: 0, partial: pass.empty(t) })).collect();
     let window = Window::default();
     let most = 2 * ctx.threads();
-    stream(
-        source,
-        view,
-        ctx,
-        stage,
-        blocks.iter().copied(),
-        |number, block| {
-            let place = blocks.partition_point(|&b| b < number);
-            window.insert(place, std::mem::take(block), tiles.len());
-            // A block is in the window until every tile has taken it. Whoever
-            // finds the window full waits for the tiles that lag behind.
-            let full = window.len() > most;
-            for (t, tile) in tiles.iter().enumerate() {
-                let mut tile = if full {
-                    tile.lock().unwrap_or_else(PoisonError::into_inner)
-                } else {
-                    match tile.try_lock() {
-                        Ok(tile) => tile,
-                        Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                        Err(std::sync::TryLockError::WouldBlock) => continue,
-                    }
-                };
-                while let Some(next) = window.get(tile.next) {
-                    pass.fold(&next, t, &mut tile.partial)?;
-                    window.taken(tile.next);
-                    tile.next += 1;
+    stream(source, view, ctx, stage, blocks.iter().copied(), |number, block| {
+        let place = blocks.partition_point(|&b| b < number);
+        window.insert(place, std::mem::take(block), tiles.len());
+        // A block is in the window until every tile has taken it. Whoever
+        // finds the window full waits for the tiles that lag behind.
+        let full = window.len() > most;
+        for (t, tile) in tiles.iter().enumerate() {
+            let mut tile = if full {
+                tile.lock().unwrap_or_else(PoisonError::into_inner)
+            } else {
+                match tile.try_lock() {
+                    Ok(tile) => tile,
+                    Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                    Err(std::sync::TryLockError::WouldBlock) => continue,
                 }
+            };
+            while let Some(next) = window.get(tile.next) {
+                pass.fold(&next, t, &mut tile.partial)?;
+                window.taken(tile.next);
+                tile.next += 1;
             }
-            Ok(())
-        },
-    )?;
+        }
+        Ok(())
+    })?;
     // What was left because its tile was busy.
     ctx.parallel(
         stage,
@@ -201,11 +182,7 @@ pub fn run_tiled_ranges<P: TiledPass>(
     )?;
     Ok(tiles
         .into_iter()
-        .map(|tile| {
-            tile.into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .partial
-        })
+        .map(|tile| tile.into_inner().unwrap_or_else(PoisonError::into_inner).partial)
         .collect())
 }
 

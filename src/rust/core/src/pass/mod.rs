@@ -82,9 +82,7 @@ pub trait TiledPass: Sync {
 /// # Errors
 /// When it can't be encoded.
 pub fn to_bytes<T: Serialize>(partial: &T) -> Result<Vec<u8>> {
-    postcard::to_allocvec(partial).map_err(|e| Error::BadPartial {
-        reason: e.to_string(),
-    })
+    postcard::to_allocvec(partial).map_err(|e| Error::BadPartial { reason: e.to_string() })
 }
 
 /// A partial from [`to_bytes`].
@@ -92,7 +90,5 @@ pub fn to_bytes<T: Serialize>(partial: &T) -> Result<Vec<u8>> {
 /// # Errors
 /// When the bytes are none of the expected type.
 pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    postcard::from_bytes(bytes).map_err(|e| Error::BadPartial {
-        reason: e.to_string(),
-    })
+    postcard::from_bytes(bytes).map_err(|e| Error::BadPartial { reason: e.to_string() })
 }

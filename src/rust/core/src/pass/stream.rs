@@ -97,7 +97,8 @@ where
                 if let Some(worker) = queues.hungry() {
                     let slot = &mut at[worker];
                     if slot.is_none() {
-                        *slot = waiting.find(|(_, run)| !run.is_empty()).map(|(i, r)| (i, r.iter()));
+                        *slot =
+                            waiting.find(|(_, run)| !run.is_empty()).map(|(i, r)| (i, r.iter()));
                     }
                     let Some((run, blocks)) = slot else {
                         queues.retire(worker);
@@ -253,11 +254,8 @@ impl<'a> Queues<'a> {
             if state.closed || state.retired[worker] {
                 return None;
             }
-            state = self
-                .changed
-                .wait_timeout(state, POLL)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.changed.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

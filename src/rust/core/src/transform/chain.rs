@@ -89,9 +89,7 @@ impl View {
     /// # Errors
     /// When a selection or an operation does not fit the shape.
     pub fn new(n_obs: usize, n_vars: usize, rows: Option<&[usize]>, chain: &Chain) -> Result<Self> {
-        let rows = rows
-            .map(|rows| RowSelection::new(rows, n_obs))
-            .transpose()?;
+        let rows = rows.map(|rows| RowSelection::new(rows, n_obs)).transpose()?;
         let mut width = n_vars;
         let mut steps: Vec<Step> = Vec::with_capacity(chain.ops.len());
         let mut background = None;
@@ -121,10 +119,7 @@ impl View {
                         }
                         mask
                     });
-                    steps.push(Step::Normalize(Normalize {
-                        target: *target,
-                        excluded,
-                    }));
+                    steps.push(Step::Normalize(Normalize { target: *target, excluded }));
                 }
                 Op::Log1p { base } => {
                     let log = Log1p::new(*base);
@@ -156,15 +151,7 @@ impl View {
             }
         }
         let n_obs = rows.as_ref().map_or(n_obs, RowSelection::len);
-        Ok(View {
-            rows,
-            steps,
-            unlog,
-            n_obs,
-            n_vars: width,
-            keeps_linear: false,
-            background,
-        })
+        Ok(View { rows, steps, unlog, n_obs, n_vars: width, keeps_linear: false, background })
     }
 
     /// The same view, whose blocks carry the values before the logarithm too.
@@ -213,13 +200,7 @@ impl View {
                 Step::Normalize(normalize) => normalize.apply(block),
                 Step::Log1p(log) => log.apply(block, self.keeps_linear),
                 Step::NormalizeLog1p(normalize, log) => {
-                    normalize_log1p(
-                        normalize,
-                        *log,
-                        block,
-                        self.keeps_linear,
-                        &mut scratch.table,
-                    );
+                    normalize_log1p(normalize, *log, block, self.keeps_linear, &mut scratch.table);
                 }
                 Step::Scale(scale, background) => scale.apply(background, block),
             }
@@ -228,9 +209,7 @@ impl View {
             match self.unlog {
                 Unlog::Chain => {}
                 Unlog::Stored(log) => {
-                    block
-                        .linear
-                        .extend(block.values.iter().map(|&y| log.inverse(y)));
+                    block.linear.extend(block.values.iter().map(|&y| log.inverse(y)));
                 }
                 Unlog::Plain => block.linear.extend_from_slice(&block.values),
             }

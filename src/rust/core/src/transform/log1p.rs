@@ -17,27 +17,16 @@ pub(crate) struct Log1p {
 
 impl Log1p {
     pub(crate) fn new(base: Option<f64>) -> Self {
-        Log1p {
-            ln_base: base.map_or(1.0, f64::ln),
-            natural: base.is_none(),
-        }
+        Log1p { ln_base: base.map_or(1.0, f64::ln), natural: base.is_none() }
     }
 
     pub(crate) fn value(self, x: f64) -> f64 {
-        if self.natural {
-            ln_1p(x)
-        } else {
-            ln_1p(x) / self.ln_base
-        }
+        if self.natural { ln_1p(x) } else { ln_1p(x) / self.ln_base }
     }
 
     /// The inverse of [`value`](Self::value).
     pub(crate) fn inverse(self, y: f64) -> f64 {
-        if self.natural {
-            exp_m1(y)
-        } else {
-            exp_m1(y * self.ln_base)
-        }
+        if self.natural { exp_m1(y) } else { exp_m1(y * self.ln_base) }
     }
 
     pub(crate) fn apply(self, block: &mut RowBlock, keep_linear: bool) {

@@ -25,16 +25,8 @@ impl ScaleGenes {
     /// What the value `x` of gene `gene` becomes.
     #[must_use]
     pub fn value(&self, gene: usize, x: f64) -> f64 {
-        let sd = if self.sd[gene] == 0.0 {
-            1.0
-        } else {
-            self.sd[gene]
-        };
-        let z = if self.zero_center {
-            (x - self.mean[gene]) / sd
-        } else {
-            x / sd
-        };
+        let sd = if self.sd[gene] == 0.0 { 1.0 } else { self.sd[gene] };
+        let z = if self.zero_center { (x - self.mean[gene]) / sd } else { x / sd };
         match self.max_value {
             Some(max) if z > max => max,
             Some(max) if self.zero_center && z < -max => -max,
@@ -45,9 +37,7 @@ impl ScaleGenes {
     /// What a zero of each gene becomes.
     #[must_use]
     pub fn background(&self) -> Vec<f64> {
-        (0..self.mean.len())
-            .map(|gene| self.value(gene, 0.0))
-            .collect()
+        (0..self.mean.len()).map(|gene| self.value(gene, 0.0)).collect()
     }
 
     pub(crate) fn apply(&self, background: &[f64], block: &mut RowBlock) {

@@ -21,11 +21,7 @@ impl RowSelection {
                 message: format!("row {} is selected, but there are {n_obs}", row + 1),
             });
         }
-        let mut sorted: Vec<_> = rows
-            .iter()
-            .enumerate()
-            .map(|(at, &row)| (row, at))
-            .collect();
+        let mut sorted: Vec<_> = rows.iter().enumerate().map(|(at, &row)| (row, at)).collect();
         if !rows.is_sorted() {
             sorted.sort_unstable();
         }
@@ -52,10 +48,7 @@ impl RowSelection {
         let to = self.sorted.partition_point(|(row, _)| *row <= last);
         let chosen = &self.sorted[from..to];
         let complete = chosen.len() == block.rows.len()
-            && chosen
-                .iter()
-                .zip(&block.rows)
-                .all(|((row, _), have)| row == have);
+            && chosen.iter().zip(&block.rows).all(|((row, _), have)| row == have);
         if complete {
             block.rows.clear();
             block.rows.extend(chosen.iter().map(|(_, at)| at));
