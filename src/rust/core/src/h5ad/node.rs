@@ -77,9 +77,11 @@ impl Node {
         }
     }
 
-    /// The names of a group's members, in the order the library lists them.
+    /// The names of a group's members, sorted, as h5py lists them.
     pub(crate) fn members(&self) -> Result<Vec<String>> {
-        self.group()?.member_names().map_err(|e| self.hdf5("list", &e))
+        let mut names = self.group()?.member_names().map_err(|e| self.hdf5("list", &e))?;
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Whether a member of this name exists (`a/b` asks for nested ones).
