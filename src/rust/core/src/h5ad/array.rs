@@ -109,6 +109,7 @@ impl Array {
 ///
 /// For types that are none of these (references, opaque, records).
 pub(crate) fn read(node: &Node) -> Result<Array> {
+    node.check_plausible()?;
     let dataset = node.dataset()?;
     let shape = dataset.get_shape().map_err(|e| node.hdf5("describe", &e))?;
     let dtype = dataset.dtype().map_err(|e| node.hdf5("describe", &e))?;

@@ -77,6 +77,25 @@ impl Node {
         }
     }
 
+    /// Refuses a dataset that claims far more bytes than its stored ones can stand
+    /// for. libhdf5 would fill memory, or walk over chunks that do not exist for ever.
+    pub(crate) fn check_plausible(&self) -> Result<()> {
+        const FREE: u64 = 1 << 28;
+        const MAX_RATIO: u64 = 1 << 14;
+        let dataset = self.dataset()?;
+        let describe = |e: hdf5::Error| self.hdf5("describe", &e);
+        let n = dataset.space().map_err(describe)?.size() as u64;
+        let claimed = n.saturating_mul(dataset.dtype().map_err(describe)?.size() as u64);
+        if claimed > FREE && claimed / MAX_RATIO > dataset.storage_size() {
+            return Err(self.corrupt(format!(
+                "its shape {:?} stands for {claimed} bytes, but {} are stored",
+                dataset.shape(),
+                dataset.storage_size()
+            )));
+        }
+        Ok(())
+    }
+
     /// The names of a group's members, sorted, as h5py lists them.
     pub(crate) fn members(&self) -> Result<Vec<String>> {
         let mut names = self.group()?.member_names().map_err(|e| self.hdf5("list", &e))?;

@@ -22,6 +22,7 @@ pub struct Records {
 /// When it has more than one dimension, or a field that holds neither numbers nor
 /// strings.
 pub(crate) fn read(node: &Node) -> Result<Records> {
+    node.check_plausible()?;
     let dataset = node.dataset()?;
     let shape = dataset.get_shape().map_err(|e| node.hdf5("describe", &e))?;
     let dtype = dataset.dtype().map_err(|e| node.hdf5("describe", &e))?;

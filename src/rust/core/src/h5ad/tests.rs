@@ -200,6 +200,19 @@ fn strings_of_every_kind_are_read() {
 }
 
 #[test]
+fn a_shape_beyond_what_is_stored_is_refused() {
+    let scratch = Scratch::new("a.h5ad");
+    write(&scratch.0, &[], |file, _| {
+        let uns = file.create_group("uns").unwrap();
+        uns.new_dataset::<f64>().chunk(16).shape(1 << 40).create("numbers").unwrap();
+        uns.new_dataset::<VarLenUnicode>().chunk(16).shape(1 << 40).create("text").unwrap();
+    });
+    for element in ["uns/numbers", "uns/text"] {
+        assert_eq!(read(&scratch.0, element).unwrap_err().kind(), "corrupt");
+    }
+}
+
+#[test]
 fn more_strings_than_a_slice_come_in_order() {
     let scratch = Scratch::new("a.h5ad");
     let n = (1 << 18) + 7;
@@ -399,4 +412,22 @@ fn assert_complete(value: &Element, path: &Path) {
         Element::DataFrame(frame) => assert_eq!(frame.unread, [], "{}", path.display()),
         _ => {}
     }
+}
+
+#[test]
+fn streams_of_lent_filters_decode_without_a_known_length() {
+    let text = b"abcabcabcabcabcabc, and so on, ".repeat(50);
+    let packed = zstd::bulk::compress(&text, 3).unwrap();
+    assert_eq!(filters::decode_stream(filters::ZSTD, &[], &packed).unwrap(), text);
+    let block = lz4_flex::block::compress(&text);
+    let mut packed = (text.len() as u64).to_be_bytes().to_vec();
+    packed.extend((text.len() as u32).to_be_bytes());
+    packed.extend((block.len() as u32).to_be_bytes());
+    packed.extend(block);
+    assert_eq!(filters::decode_stream(filters::LZ4, &[], &packed).unwrap(), text);
+    // A literal run "abc", then a copy of 6 bytes from 3 back.
+    let packed = [2, b'a', b'b', b'c', 4 << 5, 2];
+    assert_eq!(filters::decode_stream(filters::LZF, &[4, 261, 9], &packed).unwrap(), b"abcabcabc");
+    assert!(filters::decode_stream(filters::LZF, &[], &[40, 0]).is_err());
+    assert!(filters::decode_stream(filters::ZSTD, &[], b"nothing").is_err());
 }
