@@ -1,0 +1,391 @@
+# Checks of arguments. Each names the argument as the user wrote it and raises a
+# classed error in the user's call.
+
+check_scoom <- function(x, arg = caller_arg(x), call = caller_env()) {
+  if (inherits(x, "scoom")) {
+    return(invisible(x))
+  }
+  scoom_abort(
+    c(
+      "{.arg {arg}} must be an object opened by {.fn open_h5ad}.",
+      x = "It is {.obj_type_friendly {x}}.",
+      i = if (is_string(x) && grepl("[.]h5ad$", x)) {
+        "Open the file first: {.code open_h5ad({.str {x}})}."
+      }
+    ),
+    class = "invalid_input",
+    call = call
+  )
+}
+
+abort_type <- function(x, what, arg, call) {
+  shown <- if (is.atomic(x) && length(x) == 1) {
+    paste0("It is ", verbatim(deparse(x)[[1]]), ".")
+  } else {
+    "It is {.obj_type_friendly {x}}."
+  }
+  scoom_abort(
+    c("{.arg {arg}} must be {what}.", x = shown),
+    class = "invalid_input",
+    call = call,
+    argument = arg
+  )
+}
+
+check_string <- function(
+  x,
+  allow_null = FALSE,
+  arg = caller_arg(x),
+  call = caller_env()
+) {
+  if (is.null(x) && allow_null || is_string(x) && !is.na(x) && nzchar(x)) {
+    return(invisible(x))
+  }
+  abort_type(x, "one string", arg, call)
+}
+
+check_flag <- function(x, arg = caller_arg(x), call = caller_env()) {
+  if (is_bool(x)) {
+    return(invisible(x))
+  }
+  abort_type(x, "{.code TRUE} or {.code FALSE}", arg, call)
+}
+
+# One finite number within `min` and `max`.
+check_number <- function(
+  x,
+  min = -Inf,
+  max = Inf,
+  allow_null = FALSE,
+  arg = caller_arg(x),
+  call = caller_env()
+) {
+  if (is.null(x) && allow_null) {
+    return(invisible(x))
+  }
+  if (
+    is.numeric(x) && length(x) == 1 && is.finite(x) && x >= min && x <= max
+  ) {
+    return(invisible(x))
+  }
+  abort_type(x, paste0("one number", range_words(min, max)), arg, call)
+}
+
+check_count <- function(
+  x,
+  min = 0,
+  max = Inf,
+  allow_null = FALSE,
+  arg = caller_arg(x),
+  call = caller_env()
+) {
+  if (is.null(x) && allow_null) {
+    return(invisible(x))
+  }
+  if (
+    is_integerish(x, n = 1, finite = TRUE) &&
+      !is.logical(x) &&
+      x >= min &&
+      x <= max
+  ) {
+    return(invisible(x))
+  }
+  abort_type(x, paste0("a whole number", range_words(min, max)), arg, call)
+}
+
+range_words <- function(min, max) {
+  if (is.finite(min) && is.finite(max)) {
+    paste0(" from ", format_count(min), " to ", format_count(max))
+  } else if (is.finite(min)) {
+    paste0(", at least ", format_count(min))
+  } else if (is.finite(max)) {
+    paste0(", at most ", format_count(max))
+  }
+}
+
+# One of the strings in `choices`; the default vector of choices means its first.
+check_choice <- function(
+  x,
+  choices,
+  arg = caller_arg(x),
+  call = caller_env()
+) {
+  if (identical(x, choices)) {
+    return(choices[[1]])
+  }
+  if (is_string(x) && x %in% choices) {
+    return(x)
+  }
+  scoom_abort(
+    c(
+      "{.arg {arg}} must be one of {.or {.val {choices}}}.",
+      x = if (is_string(x)) "It is {.val {x}}." else
+        "It is {.obj_type_friendly {x}}.",
+      did_you_mean(x, choices)
+    ),
+    class = "invalid_input",
+    call = call,
+    argument = arg
+  )
+}
+
+# Raises the error for a name that is not there: what it is, what there is.
+abort_missing <- function(name, choices, what, class, call, where = NULL) {
+  shown <- head_of(choices, 12)
+  more <- length(choices) - length(shown)
+  scoom_abort(
+    c(
+      "There is no {what} {.val {name}}{where}.",
+      x = if (!length(choices)) {
+        "There is no {what} at all."
+      } else if (more > 0) {
+        "There are {.val {shown}} and {more} more."
+      } else {
+        "There {cli::qty(length(choices))}{?is/are} {.val {shown}}."
+      },
+      did_you_mean(name, choices)
+    ),
+    class = class,
+    call = call,
+    name = name
+  )
+}
+
+# Positions ----------------------------------------------------------------
+
+#' What an index selects, as positions
+#'
+#' @param index Names, a logical, or positive or negative numbers; `NULL` for all.
+#' @param n How many there are.
+#' @param names A function that returns their names; called for names alone.
+#' @param what `"cell"` or `"gene"`.
+#' @returns `NULL` for all of them in order, otherwise positions from 1.
+#' @noRd
+resolve_index <- function(index, n, names, what, call = caller_env()) {
+  if (is.null(index)) {
+    return(NULL)
+  }
+  if (is.character(index)) {
+    return(resolve_names(index, names(), what, call))
+  }
+  if (is.logical(index)) {
+    return(resolve_logical(index, n, what, call))
+  }
+  if (is.numeric(index) && !is.factor(index) && is.null(dim(index))) {
+    return(resolve_numbers(index, n, what, call))
+  }
+  scoom_abort(
+    c(
+      "{.cls {class(index)[[1]]}} can't select {what}s.",
+      i = "Select by names, by position, or with {.code TRUE} and {.code FALSE}.",
+      i = if (is.factor(index)) "For a factor use {.fn as.character}."
+    ),
+    class = "invalid_index",
+    call = call
+  )
+}
+
+resolve_logical <- function(index, n, what, call) {
+  if (length(index) != n && !(length(index) == 1 && !is.na(index))) {
+    scoom_abort(
+      c(
+        "A logical that selects {what}s must have one value for each.",
+        x = "There are {format_count(n)} {what}s and {format_count(length(index))} values."
+      ),
+      class = "invalid_index",
+      call = call
+    )
+  }
+  if (anyNA(index)) {
+    scoom_abort(
+      c(
+        "A logical that selects {what}s can't have missing values.",
+        x = "{format_count(sum(is.na(index)))} of {format_count(length(index))} are {.val {NA}}.",
+        i = "{.fn which} leaves them out."
+      ),
+      class = "invalid_index",
+      call = call
+    )
+  }
+  if (all(index)) NULL else which(rep_len(index, n))
+}
+
+resolve_numbers <- function(index, n, what, call) {
+  if (anyNA(index) || any(index != trunc(index))) {
+    scoom_abort(
+      "Positions of {what}s must be whole numbers without missing values.",
+      class = "invalid_index",
+      call = call
+    )
+  }
+  outside <- abs(index) > n
+  if (any(outside)) {
+    scoom_abort(
+      c(
+        "There {cli::qty(n)}{?is/are} {format_count(n)} {what}{cli::qty(n)}{?s}.",
+        x = "Position {format_count(index[outside][[1]])} is outside."
+      ),
+      class = "invalid_index",
+      call = call
+    )
+  }
+  index <- as.integer(index[index != 0])
+  if (any(index < 0)) {
+    if (any(index > 0)) {
+      scoom_abort(
+        "Positive and negative positions of {what}s can't be mixed.",
+        class = "invalid_index",
+        call = call
+      )
+    }
+    index <- setdiff(seq_len(n), -index)
+  }
+  if (length(index) == n && identical(index, seq_len(n))) NULL else index
+}
+
+resolve_names <- function(index, names, what, call) {
+  position <- match(index, names)
+  if (anyNA(position)) {
+    abort_names_missing(unique(index[is.na(position)]), names, what, call)
+  }
+  if (anyDuplicated(names)) {
+    again <- intersect(index, names[duplicated(names)])
+    if (length(again)) {
+      first <- again[[1]]
+      n_hits <- sum(names == first)
+      scoom_abort(
+        c(
+          "{.val {first}} is not one {what}.",
+          x = "{n_hits} {what}s have this name.",
+          i = "Select by position: {.code which(names == {.str {first}})} has their positions.",
+          i = "Or make names unique first: {.code x${if (what == 'cell') 'obs' else 'var'}_names <- make.unique(...)}."
+        ),
+        class = "ambiguous_name",
+        call = call,
+        name = first
+      )
+    }
+  }
+  position
+}
+
+abort_names_missing <- function(missing, names, what, call) {
+  n_missing <- length(missing)
+  shown <- head_of(missing, 5)
+  more <- n_missing - length(shown)
+  hints <- if (n_missing == 1) did_you_mean(missing, names)
+  if (n_missing > 1) {
+    meant <- compact(lapply(shown, closest_match, names))
+    if (length(meant)) {
+      meant <- verbatim(unlist(meant))
+      hints <- c(i = "Did you mean {.val {meant}}?")
+    }
+  }
+  scoom_abort(
+    c(
+      "Can't find {n_missing} {what}{cli::qty(n_missing)}{?s}.",
+      x = "Not there: {.val {shown}}{if (more > 0) paste0(' and ', more, ' more')}.",
+      hints
+    ),
+    class = paste0(what, "_missing"),
+    call = call,
+    names = missing
+  )
+}
+
+# Positions of genes given by name, position or logical.
+resolve_genes <- function(x, features, call = caller_env()) {
+  index <- resolve_index(features, n_vars(x), \() var_names(x), "gene", call)
+  index %||% seq_len(n_vars(x))
+}
+
+# Columns and groups ---------------------------------------------------------
+
+# One column of obs, in the order of the view.
+obs_column <- function(x, name, call = caller_env()) {
+  check_string(name, call = call)
+  frame_column(x, "obs", name, call)
+}
+
+var_column <- function(x, name, call = caller_env()) {
+  check_string(name, call = call)
+  frame_column(x, "var", name, call)
+}
+
+#' The groups of cells
+#'
+#' @param group_by A column of obs, or a vector with one value for each cell.
+#' @returns A factor with one value for each cell, without empty levels. Missing
+#'   values stay missing; a message says how many there are.
+#' @noRd
+resolve_group <- function(x, group_by, call = caller_env()) {
+  label <- if (is_string(group_by)) group_by else "group_by"
+  values <- if (is_string(group_by) && n_obs(x) != 1) {
+    obs_column(x, group_by, call)
+  } else if (is_string(group_by) && group_by %in% frame_names(x, "obs")) {
+    obs_column(x, group_by, call)
+  } else {
+    group_by
+  }
+  if (!is.atomic(values) || !is.null(dim(values)) || is.null(values)) {
+    abort_type(
+      values,
+      "the name of a column of obs, or a vector with one value for each cell",
+      "group_by",
+      call
+    )
+  }
+  if (length(values) != n_obs(x)) {
+    scoom_abort(
+      c(
+        "{.arg group_by} must have one value for each cell.",
+        x = "There are {format_count(n_obs(x))} cells and {format_count(length(values))} values."
+      ),
+      class = "invalid_input",
+      call = call,
+      argument = "group_by"
+    )
+  }
+  group_factor(values, label, call)
+}
+
+group_factor <- function(values, label, call) {
+  if (is.factor(values)) {
+    groups <- droplevels(values)
+  } else {
+    if (is.double(values) && any(values != trunc(values), na.rm = TRUE)) {
+      scoom_abort(
+        c(
+          "{.field {label}} can't group cells.",
+          x = "It holds numbers that are not whole.",
+          i = "{.fn cut} makes groups of them."
+        ),
+        class = "invalid_group",
+        call = call
+      )
+    }
+    # Not the order of the locale: groups must not depend on the machine.
+    levels <- sort(unique(values), method = "radix")
+    groups <- factor(values, levels)
+  }
+  n_missing <- sum(is.na(groups))
+  if (n_missing == length(groups) && n_missing > 0) {
+    scoom_abort(
+      "{.field {label}} has a value for no cell.",
+      class = "invalid_group",
+      call = call
+    )
+  }
+  if (n_missing > 0) {
+    scoom_inform(
+      c(
+        i = paste(
+          "{format_count(n_missing)} {cli::qty(n_missing)}cell{?s} without a",
+          "value in {.field {label}} {cli::qty(n_missing)}{?is/are} left out."
+        )
+      ),
+      class = "cells_left_out"
+    )
+  }
+  groups
+}
