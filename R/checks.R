@@ -63,9 +63,7 @@ check_number <- function(
   if (is.null(x) && allow_null) {
     return(invisible(x))
   }
-  if (
-    is.numeric(x) && length(x) == 1 && is.finite(x) && x >= min && x <= max
-  ) {
+  if (is.numeric(x) && length(x) == 1 && is.finite(x) && x >= min && x <= max) {
     return(invisible(x))
   }
   abort_type(x, paste0("one number", range_words(min, max)), arg, call)
@@ -119,8 +117,11 @@ check_choice <- function(
   scoom_abort(
     c(
       "{.arg {arg}} must be one of {.or {.val {choices}}}.",
-      x = if (is_string(x)) "It is {.val {x}}." else
-        "It is {.obj_type_friendly {x}}.",
+      x = if (is_string(x)) {
+        "It is {.val {x}}."
+      } else {
+        "It is {.obj_type_friendly {x}}."
+      },
       did_you_mean(x, choices)
     ),
     class = "invalid_input",
@@ -130,16 +131,16 @@ check_choice <- function(
 }
 
 # Raises the error for a name that is not there: what it is, what there is.
-abort_missing <- function(name, choices, what, class, call, where = NULL) {
-  shown <- head_of(choices, 12)
+abort_missing <- function(name, choices, what, class, call) {
+  shown <- head_of(choices, 15)
   more <- length(choices) - length(shown)
   scoom_abort(
     c(
-      "There is no {what} {.val {name}}{where}.",
+      "There is no {what} {.val {name}}.",
       x = if (!length(choices)) {
         "There is no {what} at all."
       } else if (more > 0) {
-        "There are {.val {shown}} and {more} more."
+        "Among {length(choices)} are {.val {shown}}."
       } else {
         "There {cli::qty(length(choices))}{?is/are} {.val {shown}}."
       },

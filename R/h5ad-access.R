@@ -218,8 +218,11 @@ check_frame_rows <- function(x, margin, value, call) {
   scoom_abort(
     c(
       "The row names of the new {.field {margin}} are not those of the object.",
-      x = if (setequal(given, names)) "They are in another order." else
-        "They are other names.",
+      x = if (setequal(given, names)) {
+        "They are in another order."
+      } else {
+        "They are other names."
+      },
       i = "Sort the rows with {.code df[{margin}_names(x), ]}, drop the row names, or set {.code x${margin}_names <- } first."
     ),
     class = "names_differ",
@@ -348,7 +351,7 @@ view_element <- function(x, slot, name, call = caller_env()) {
   }
   set <- field(x, "slots")[[slot]]$set
   if (name %in% names(set)) {
-    return(set[[name]])
+    return(name_rows(set[[name]], x, slot, call))
   }
   value <- as_r_value(read_element(x, paste0(slot, "/", name), call))
   for (margin in seq_along(slot_margins[[slot]])) {
@@ -529,7 +532,11 @@ raw_view <- function(x) {
   view <- new_scoom(file)
   view <- set_field(view, "token", field(x, "token"))
   view <- set_field(view, "rows", field(x, "rows"))
-  view <- set_field(view, "names", list(obs = field(x, "names")$obs, var = NULL))
+  view <- set_field(
+    view,
+    "names",
+    list(obs = field(x, "names")$obs, var = NULL)
+  )
   view <- set_slot(view, "obs", field(x, "slots")$obs)
   if (!is.null(raw$X)) {
     recipe <- file_recipe(file, raw$X$element)

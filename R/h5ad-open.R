@@ -77,8 +77,11 @@ check_path <- function(path, call = caller_env()) {
     scoom_abort(
       c(
         "Can't open {.path {path}}.",
-        x = if (dir.exists(folder)) "There is no such file." else
-          "There is no folder {.path {folder}}.",
+        x = if (dir.exists(folder)) {
+          "There is no such file."
+        } else {
+          "There is no folder {.path {folder}}."
+        },
         i = if (!is.null(near)) "Did you mean {.path {near}}?"
       ),
       class = "file_missing",

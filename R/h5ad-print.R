@@ -52,8 +52,11 @@ describe_recipe <- function(recipe, x) {
   parts <- c(
     paste(info$kind, info$dtype),
     describe_density(info),
-    if (length(info$filters)) paste(info$filters, collapse = " + ") else
-      "not compressed",
+    if (length(info$filters)) {
+      paste(info$filters, collapse = " + ")
+    } else {
+      "not compressed"
+    },
     if (is.null(info$chunk)) {
       "contiguous"
     } else {
@@ -100,7 +103,11 @@ describe_selection <- function(x) {
   file <- field(x, "file")
   parts <- c(
     if (!is.null(field(x, "rows"))) {
-      sprintf("%s of %s cells", format_count(n_obs(x)), format_count(file$n_obs))
+      sprintf(
+        "%s of %s cells",
+        format_count(n_obs(x)),
+        format_count(file$n_obs)
+      )
     },
     if (!is.null(field(x, "cols"))) {
       sprintf(
@@ -110,7 +117,9 @@ describe_selection <- function(x) {
       )
     }
   )
-  if (length(parts)) paste(c("select", paste(parts, collapse = ", ")), collapse = " ")
+  if (length(parts)) {
+    paste(c("select", paste(parts, collapse = ", ")), collapse = " ")
+  }
 }
 
 # One line for each operation that changes values.
@@ -125,8 +134,11 @@ describe_chain <- function(recipe) {
           sprintf(" without %s genes", format_count(length(op$excluded)))
         }
       ),
-      log1p = if (is.null(op$base)) "log1p" else
-        sprintf("log1p to base %s", format(op$base)),
+      log1p = if (is.null(op$base)) {
+        "log1p"
+      } else {
+        sprintf("log1p to base %s", format(op$base))
+      },
       scale = paste0(
         "scale",
         if (!op$zero_center) ", not centred",
@@ -173,7 +185,12 @@ print.scoom_elements <- function(x, ...) {
 format.scoom_elements <- function(x, ...) {
   slot <- field(x, "slot")
   keys <- elements_keys(x)
-  title <- sprintf("%s with %s element%s", slot, length(keys), if (length(keys) == 1) "" else "s")
+  title <- sprintf(
+    "%s with %s element%s",
+    slot,
+    length(keys),
+    if (length(keys) == 1) "" else "s"
+  )
   lines <- vapply(keys, \(key) describe_element(field(x, "x"), slot, key), "")
   c(title, if (length(keys)) paste0("    ", keys, ": ", lines))
 }
@@ -192,9 +209,15 @@ describe_element <- function(x, slot, key) {
   entry <- field(x, "file")[[slot]][[key]]
   shape <- entry$shape
   for (along in seq_along(slot_margins[[slot]])) {
-    shape[[along]] <- dim(x)[[match(slot_margins[[slot]][[along]], c("obs", "var"))]]
+    shape[[along]] <- dim(x)[[match(
+      slot_margins[[slot]][[along]],
+      c("obs", "var")
+    )]]
   }
-  paste(c(entry$encoding, if (length(shape)) format_shape(shape)), collapse = ", ")
+  paste(
+    c(entry$encoding, if (length(shape)) format_shape(shape)),
+    collapse = ", "
+  )
 }
 
 #' Summarise an object
@@ -243,7 +266,11 @@ summarise_matrices <- function(file) {
       n_values = info$nnz,
       density = info$nnz / prod(info$shape),
       filters = paste(info$filters, collapse = "+"),
-      chunk = if (is.null(info$chunk)) NA else paste(info$chunk, collapse = "x"),
+      chunk = if (is.null(info$chunk)) {
+        NA
+      } else {
+        paste(info$chunk, collapse = "x")
+      },
       bytes = info$bytes
     )
   })
@@ -279,7 +306,11 @@ print.summary.scoom <- function(x, ...) {
     `not read` = if (nrow(x$unread)) x$unread
   ))
   lines <- c(
-    sprintf("%s cells x %s genes", format_count(x$shape[[1]]), format_count(x$shape[[2]])),
+    sprintf(
+      "%s cells x %s genes",
+      format_count(x$shape[[1]]),
+      format_count(x$shape[[2]])
+    ),
     sprintf("%s, %s", x$path, format_bytes(x$bytes)),
     if (length(x$pending)) paste("pending:", paste(x$pending, collapse = " > "))
   )
@@ -312,6 +343,7 @@ str.scoom_elements <- function(object, ...) {
 }
 
 # R Markdown and Quarto: a table that folds, in plain HTML.
+#' @exportS3Method knitr::knit_print
 knit_print.scoom <- function(x, ...) {
   if (!knitr::is_html_output()) {
     return(knitr::normal_print(x))

@@ -83,7 +83,11 @@ subset_margin <- function(x, margin, index) {
     }
     for (along in which(slot_margins[[name]] == margin)) {
       set <- lapply(set, \(value) {
-        if (along == 1) take_rows(value, index) else value[, index, drop = FALSE]
+        if (along == 1) {
+          take_rows(value, index)
+        } else {
+          value[, index, drop = FALSE]
+        }
       })
     }
     slots[[name]]$set <- set

@@ -61,7 +61,11 @@ matrix_chunks <- function(m, n = NULL, call = caller_env()) {
     }
     rows <- seq.int(at * n + 1, min((at + 1) * n, n_rows))
     if (is.null(buffer) || rows[[1]] > buffer$last) {
-      buffer <<- read_portion(m, rows[[1]], min(rows[[1]] + portion - 1, n_rows))
+      buffer <<- read_portion(
+        m,
+        rows[[1]],
+        min(rows[[1]] + portion - 1, n_rows)
+      )
     }
     at <<- at + 1
     list(rows = rows, matrix = buffer$take(rows - buffer$first + 1))

@@ -124,6 +124,8 @@ register_matrix_generics <- function() {
       )
     }
   }
-  if (isNamespaceLoaded("MatrixGenerics")) set()
+  if (isNamespaceLoaded("MatrixGenerics")) {
+    set()
+  }
   setHook(packageEvent("MatrixGenerics", "onLoad"), set)
 }

@@ -41,7 +41,13 @@ option_threads <- function(call = caller_env()) {
   if (is.null(threads)) {
     return(default_threads())
   }
-  check_count(threads, min = 1, max = 1024, arg = "options(scoom.threads)", call = call)
+  check_count(
+    threads,
+    min = 1,
+    max = 1024,
+    arg = "options(scoom.threads)",
+    call = call
+  )
   as.integer(threads)
 }
 
@@ -239,7 +245,12 @@ run_pass <- function(
 run_on_workers <- function(fn, plan, args, ctx, threads, BPPARAM, call) {
   check_installed("BiocParallel", "to use `BPPARAM`.", call = call)
   if (!inherits(BPPARAM, "BiocParallelParam")) {
-    abort_type(BPPARAM, "a BiocParallel backend or {.code NULL}", "BPPARAM", call)
+    abort_type(
+      BPPARAM,
+      "a BiocParallel backend or {.code NULL}",
+      "BPPARAM",
+      call
+    )
   }
   n_ranges <- rs_unwrap(rs_plan_info(plan, ctx), call)$n_ranges
   n_workers <- max(1, min(BiocParallel::bpnworkers(BPPARAM), n_ranges))
