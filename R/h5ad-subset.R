@@ -31,7 +31,7 @@ NULL
 #' @export
 `[.scoom` <- function(x, i, j, ..., drop = FALSE) {
   call <- caller_env()
-  n_index <- nargs() - !missing(drop) - 1
+  n_index <- nargs() - 1 - (!missing(drop))
   if (n_index == 0) {
     return(x)
   }

@@ -80,7 +80,7 @@ names.scoom_matrix <- function(x) NULL
 #' @export
 `[.scoom_matrix` <- function(x, i, j, ..., drop = TRUE) {
   call <- caller_env()
-  n_index <- nargs() - !missing(drop) - 1
+  n_index <- nargs() - 1 - (!missing(drop))
   if (n_index == 0) {
     return(x)
   }

@@ -20,7 +20,11 @@ methods::setMethod("rowSums", "scoom_matrix", streaming_method("rows", "sum"))
 #' @rdname scoom_matrix
 #' @exportMethod colSums
 #' @aliases colSums,scoom_matrix-method
-methods::setMethod("colSums", "scoom_matrix", streaming_method("cols", "sum"))
+methods::setMethod(
+  "colSums",
+  "scoom_matrix",
+  streaming_method("columns", "sum")
+)
 
 #' @rdname scoom_matrix
 #' @exportMethod rowMeans
@@ -30,7 +34,11 @@ methods::setMethod("rowMeans", "scoom_matrix", streaming_method("rows", "mean"))
 #' @rdname scoom_matrix
 #' @exportMethod colMeans
 #' @aliases colMeans,scoom_matrix-method
-methods::setMethod("colMeans", "scoom_matrix", streaming_method("cols", "mean"))
+methods::setMethod(
+  "colMeans",
+  "scoom_matrix",
+  streaming_method("columns", "mean")
+)
 
 #' Variances of cells or genes
 #'
@@ -54,7 +62,7 @@ methods::setMethod("colMeans", "scoom_matrix", streaming_method("cols", "mean"))
 #' head(sort(col_vars(x$X), decreasing = TRUE))
 col_vars <- function(m, threads = NULL, BPPARAM = NULL) {
   check_lazy_matrix(m)
-  matrix_sums(m, "cols", "var", threads = threads, BPPARAM = BPPARAM)
+  matrix_sums(m, "columns", "var", threads = threads, BPPARAM = BPPARAM)
 }
 
 #' @rdname col_vars
@@ -81,7 +89,7 @@ matrix_sums <- function(
   sums <- run_pass(
     rs_matrix_sums,
     matrix_plan(m, call),
-    list(margin = margin, what = what),
+    list(margin = margin),
     threads = threads,
     BPPARAM = BPPARAM,
     label = "Summing",
@@ -98,30 +106,18 @@ check_dims <- function(dims, call = caller_env()) {
 
 # Bioconductor's names for the same, for whoever has them loaded, now or later.
 register_matrix_generics <- function() {
-  where <- topenv()
+  methods <- list(rowVars = row_vars, colVars = col_vars)
   set <- function(...) {
     generics <- asNamespace("MatrixGenerics")
-    vars <- list(rowVars = row_vars, colVars = col_vars)
-    for (name in names(vars)) {
-      fun <- vars[[name]]
-      methods::setMethod(
-        get(name, generics),
-        "scoom_matrix",
-        eval(bquote(
-          function(
-            x,
-            rows = NULL,
-            cols = NULL,
-            na.rm = FALSE,
-            center = NULL,
-            ...,
-            useNames = NA
-          ) {
-            .(fun)(x)
-          }
-        )),
-        where = where
-      )
+    # Our namespace is locked by the time that MatrixGenerics may be loaded.
+    where <- new.env(parent = topenv())
+    for (name in names(methods)) {
+      generic <- get(name, generics)
+      method <- as.function(c(
+        formals(generic),
+        bquote(.(methods[[name]])(x))
+      ))
+      methods::setMethod(generic, "scoom_matrix", method, where = where)
     }
   }
   if (isNamespaceLoaded("MatrixGenerics")) {

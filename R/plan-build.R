@@ -267,7 +267,7 @@ resolve_scale <- function(x, plan, k, call) {
     before$ops <- plan$ops[seq_len(k - 1)]
     key <- paste0("scale:", hash(before))
     moments <- cached(x, key, \() {
-      args <- list(margin = "cols", what = c("mean", "var"))
+      args <- list(margin = "columns")
       run_pass(
         rs_matrix_sums,
         before,

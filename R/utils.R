@@ -22,6 +22,18 @@ format_names <- function(names, n = Inf) {
   if (more > 0) paste0(shown, " and ", format_count(more), " more") else shown
 }
 
+counted <- function(n, noun) {
+  paste0(format_count(n), " ", noun, if (n == 1) "" else "s")
+}
+
+# Lines of a table of strings and numbers, columns aligned to the left.
+format_table <- function(table) {
+  cells <- lapply(names(table), \(name) {
+    format(c(name, as.character(table[[name]])))
+  })
+  trimws(do.call(paste, c(cells, list(sep = "  "))), "right")
+}
+
 compact <- function(x) x[!vapply(x, is.null, NA)]
 
 # A list without its entries called `name`; unlike `x[[name]] <- NULL` it keeps
