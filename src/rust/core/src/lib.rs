@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod ctx;
+pub mod embed;
 pub mod error;
 pub mod h5ad;
 pub mod hvg;

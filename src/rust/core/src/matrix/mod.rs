@@ -13,6 +13,7 @@ pub mod dense;
 pub mod grid;
 pub mod memory;
 pub mod open;
+pub mod packed;
 pub mod source;
 
 pub use block::RowBlock;

@@ -15,11 +15,13 @@
 //! in work and the total.
 
 mod executor;
+mod pack;
 mod stream;
 
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use executor::{merge_partials, run, run_ranges, run_tiled, run_tiled_ranges};
+pub use pack::pack;
 pub use stream::stream;
 
 use crate::error::{Error, Result};

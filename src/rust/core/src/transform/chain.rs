@@ -154,6 +154,31 @@ impl View {
         Ok(View { rows, steps, unlog, n_obs, n_vars: width, keeps_linear: false, background })
     }
 
+    /// The same view, standardised at the end of its chain.
+    ///
+    /// # Errors
+    /// When it is standardised already or the numbers of genes differ.
+    pub fn then_scale(mut self, scale: ScaleGenes) -> Result<Self> {
+        let message = if self.background.is_some() {
+            "the chain scales already".to_owned()
+        } else if scale.mean.len() != self.n_vars || scale.sd.len() != self.n_vars {
+            format!("scaling knows {} genes where there are {}", scale.mean.len(), self.n_vars)
+        } else {
+            let zeros = scale.background();
+            self.background = Some(zeros.clone());
+            self.steps.push(Step::Scale(scale, zeros));
+            return Ok(self);
+        };
+        Err(Error::InvalidInput { argument: "chain", message })
+    }
+
+    /// The same view, whose background counts as zero: only the sparse part of
+    /// standardised values.
+    #[must_use]
+    pub fn without_background(&self) -> Self {
+        View { background: None, ..self.clone() }
+    }
+
     /// The same view, whose blocks carry the values before the logarithm too.
     #[must_use]
     pub fn with_linear(mut self) -> Self {
