@@ -33,7 +33,7 @@ fn rs_pca(plan: Robj, args: Robj, ctx: Robj) -> Robj {
 #[extendr]
 fn rs_pca_loadings(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
     guard(|| {
-        let plan = Plan::from_robj(&plan)?;
+        let plan = Plan::from_robj(&plan)?.with_sorted_rows();
         let n_comps = Args::new(&args).count("n_comps")?;
         let (n_obs, n_vars) = (plan.view().n_obs(), plan.view().n_vars());
         let pass = CovariancePass::new(n_vars);

@@ -9,6 +9,7 @@
 #![expect(missing_docs, reason = "`extendr_module!` makes public functions without")]
 
 mod convert;
+mod embed;
 mod guard;
 mod h5ad;
 mod interrupt;
@@ -19,6 +20,7 @@ use extendr_api::prelude::*;
 
 extendr_module! {
     mod scoom;
+    use embed;
     use guard;
     use h5ad;
     use matrix;

@@ -47,6 +47,12 @@ impl<'r> Plan<'r> {
         &self.view
     }
 
+    /// The plan with sorted columns in each row of its blocks.
+    pub fn with_sorted_rows(mut self) -> Self {
+        self.view = self.view.with_sorted_rows();
+        self
+    }
+
     /// The plan with values before the logarithm kept in its blocks.
     pub fn with_linear(mut self) -> Self {
         self.view = self.view.with_linear();

@@ -36,7 +36,7 @@ impl SparseView {
         }
         let blocks = Mutex::new((Vec::new(), 0usize));
         stream(source, view, ctx, "Reading", 0..source.grid().n_blocks(), |_, block| {
-            sort_rows(block);
+            block.sort_rows();
             let mut collected = blocks.lock().unwrap_or_else(PoisonError::into_inner);
             collected.1 += block.nnz();
             if collected.1 > most {
@@ -158,29 +158,6 @@ pub fn collect_dense(source: &dyn Source, view: &View, ctx: &Ctx, out: &mut [f64
         }
         Ok(())
     })
-}
-
-/// Sorts each row by column where it is not sorted yet.
-fn sort_rows(block: &mut RowBlock) {
-    let mut pairs = Vec::new();
-    for r in 0..block.n_rows() {
-        let span = block.indptr[r]..block.indptr[r + 1];
-        if block.indices[span.clone()].is_sorted() {
-            continue;
-        }
-        pairs.clear();
-        pairs.extend(
-            block.indices[span.clone()]
-                .iter()
-                .copied()
-                .zip(block.values[span.clone()].iter().copied()),
-        );
-        pairs.sort_by_key(|(column, _)| *column);
-        for (at, &(column, value)) in span.zip(&pairs) {
-            block.indices[at] = column;
-            block.values[at] = value;
-        }
-    }
 }
 
 /// A copy without spare capacity, so that the worker's buffers are reused.

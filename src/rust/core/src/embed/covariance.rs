@@ -18,7 +18,8 @@ use crate::pass::TiledPass;
 const TILE: usize = 64;
 
 /// Accumulates `sum s s'` and `sum s` over the rows of a view with `n_vars`
-/// genes; tiles own genes.
+/// genes and sorted rows ([`View::with_sorted_rows`](crate::transform::View::with_sorted_rows));
+/// tiles own genes.
 ///
 /// # Numerics
 /// Every element is summed over the rows in file order, range by range.

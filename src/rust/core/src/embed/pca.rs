@@ -80,6 +80,7 @@ pub struct Pca {
 pub fn pca(source: &dyn Source, view: &View, ctx: &Ctx, options: &PcaOptions) -> Result<Pca> {
     check(view, options.n_comps)?;
     let (n_obs, n_vars) = (view.n_obs(), view.n_vars());
+    let view = &view.clone().with_sorted_rows();
     let packed = pass::pack(source, view, ctx, "Reading genes", ctx.memory_bytes() / 3)?;
     // An abandoned attempt at packing has read a part of the file.
     let mut reads = 1;

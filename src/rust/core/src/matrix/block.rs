@@ -46,6 +46,29 @@ impl RowBlock {
         &self.linear[self.indptr[r]..self.indptr[r + 1]]
     }
 
+    /// Sorts the entries of each row by column, where they are not sorted yet.
+    pub fn sort_rows(&mut self) {
+        let mut order: Vec<usize> = Vec::new();
+        let with_linear = !self.linear.is_empty();
+        for r in 0..self.n_rows() {
+            let span = self.indptr[r]..self.indptr[r + 1];
+            if self.indices[span.clone()].is_sorted() {
+                continue;
+            }
+            order.clear();
+            order.extend(span.clone());
+            order.sort_by_key(|&at| self.indices[at]);
+            let indices: Vec<u32> = order.iter().map(|&at| self.indices[at]).collect();
+            let values: Vec<f64> = order.iter().map(|&at| self.values[at]).collect();
+            self.indices[span.clone()].copy_from_slice(&indices);
+            self.values[span.clone()].copy_from_slice(&values);
+            if with_linear {
+                let linear: Vec<f64> = order.iter().map(|&at| self.linear[at]).collect();
+                self.linear[span].copy_from_slice(&linear);
+            }
+        }
+    }
+
     /// Empties the block, keeping its memory.
     pub fn clear(&mut self) {
         self.indptr.clear();

@@ -61,6 +61,7 @@ pub struct View {
     n_obs: usize,
     n_vars: usize,
     keeps_linear: bool,
+    sorts_rows: bool,
     background: Option<Vec<f64>>,
 }
 
@@ -151,7 +152,16 @@ impl View {
             }
         }
         let n_obs = rows.as_ref().map_or(n_obs, RowSelection::len);
-        Ok(View { rows, steps, unlog, n_obs, n_vars: width, keeps_linear: false, background })
+        Ok(View {
+            rows,
+            steps,
+            unlog,
+            n_obs,
+            n_vars: width,
+            keeps_linear: false,
+            sorts_rows: false,
+            background,
+        })
     }
 
     /// The same view, standardised at the end of its chain.
@@ -183,6 +193,13 @@ impl View {
     #[must_use]
     pub fn with_linear(mut self) -> Self {
         self.keeps_linear = true;
+        self
+    }
+
+    /// The same view, whose blocks have sorted columns in each row.
+    #[must_use]
+    pub fn with_sorted_rows(mut self) -> Self {
+        self.sorts_rows = true;
         self
     }
 
@@ -238,6 +255,9 @@ impl View {
                 }
                 Unlog::Plain => block.linear.extend_from_slice(&block.values),
             }
+        }
+        if self.sorts_rows {
+            block.sort_rows();
         }
     }
 }
