@@ -1,6 +1,10 @@
 //! Helpers for the tests in `tests/`.
 
+pub mod oracle;
+pub mod store;
+
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The repository's root.
 #[must_use]
@@ -39,4 +43,21 @@ pub fn rust_files(folder: impl AsRef<Path>) -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+/// Runs `test` on a thread of its own and gives up on it after 20 seconds, so
+/// that a test that hangs fails.
+///
+/// # Panics
+/// When the time is over, or when `test` does.
+pub fn in_time<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    let (send, receive) = std::sync::mpsc::channel();
+    let running = std::thread::spawn(move || drop(send.send(test())));
+    match receive.recv_timeout(Duration::from_secs(20)) {
+        Ok(value) => value,
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("hangs"),
+        Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+            std::panic::resume_unwind(running.join().expect_err("it sent nothing"))
+        }
+    }
 }

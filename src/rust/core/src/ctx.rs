@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// How often a waiting coordinator asks the monitor.
 pub(crate) const POLL: Duration = Duration::from_millis(30);
 
+/// Bytes that are never refused.
+const LEAST_BUDGET: u64 = 64 << 20;
+
 /// Told of progress on the calling thread; says whether to go on.
 pub trait Monitor {
     /// `done` of `total` units of `stage` are finished. Returns `false` to stop
@@ -71,6 +74,18 @@ impl<'a> Ctx<'a> {
         &self.scratch
     }
 
+    /// Checks that what can't be cut smaller fits the budget. Up to 64 MiB, what
+    /// the engine works with anyway, always do.
+    ///
+    /// # Errors
+    /// [`Error::OverBudget`].
+    pub fn check_budget(&self, what: impl FnOnce() -> String, needed_bytes: u64) -> Result<()> {
+        if needed_bytes <= self.memory_bytes.max(LEAST_BUDGET) {
+            return Ok(());
+        }
+        Err(Error::OverBudget { what: what(), needed_bytes, budget_bytes: self.memory_bytes })
+    }
+
     /// Asks the monitor whether to go on.
     ///
     /// # Errors
@@ -83,9 +98,6 @@ impl<'a> Ctx<'a> {
     /// calling thread. Either of them raises the stop flag that all watch when
     /// it fails. What a worker met is returned before what the coordinator saw
     /// of it, and a cause before those who only say that somebody stopped.
-    ///
-    /// Where the system grants fewer threads than asked for, those it grants do
-    /// all the work.
     ///
     /// # Panics
     /// A panic of a worker is resumed on the calling thread.
@@ -110,11 +122,8 @@ impl<'a> Ctx<'a> {
                     Ok(member) => team.push(member),
                     Err(source) => {
                         stop.running.fetch_sub(1, Ordering::SeqCst);
-                        if team.is_empty() {
-                            let (action, path) = ("start a thread for", self.scratch.clone());
-                            return Err(Error::Io { action, path, source });
-                        }
-                        break;
+                        stop.raise();
+                        return Err(Error::Threads { wanted: self.threads, source });
                     }
                 }
             }

@@ -172,6 +172,14 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// The system refused to start a thread.
+    #[error("can't start {wanted} threads: {source}")]
+    Threads {
+        /// Threads asked for.
+        wanted: usize,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
     /// The user interrupted the call.
     #[error("interrupted")]
     Interrupted,
@@ -212,6 +220,7 @@ impl Error {
             Error::TooLarge { .. } => "too_large",
             Error::NotConverged { .. } => "not_converged",
             Error::BadPartial { .. } => "bad_partial",
+            Error::Threads { .. } => "threads",
             Error::Interrupted => "interrupted",
             Error::Io { .. } => "io",
         }
@@ -252,6 +261,9 @@ impl Error {
                 ("needed_bytes", needed_bytes.to_string()),
                 ("budget_bytes", budget_bytes.to_string()),
             ],
+            Error::Threads { wanted, source } => {
+                vec![("wanted", wanted.to_string()), ("reason", source.to_string())]
+            }
             Error::BadPartial { reason } => vec![("reason", reason.clone())],
             Error::Io { path: p, source, .. } => vec![path(p), ("reason", source.to_string())],
             Error::InvalidValues { .. }

@@ -31,6 +31,9 @@ pub use record::Records;
 pub use sparse::{Sparse, SparseKind};
 pub use strings::Strings;
 
+pub(crate) use node::{Node, Object};
+pub(crate) use sparse::shape as sparse_shape;
+
 use crate::error::Error;
 
 /// An element that is in the file and was not read, with the reason.

@@ -242,14 +242,19 @@ impl RawArray {
         if dims.is_empty() || dims.len() > 2 {
             return Err(corrupt(format!("it has {} dimensions", dims.len())));
         }
-        let dtype =
-            num_type(dataset.id()).ok_or_else(|| corrupt("its values are not numbers".into()))?;
+        let dtype = num_type(dataset.id())
+            .ok_or_else(|| corrupt("its values are not numbers of a known type".into()))?;
         let chunk = dataset.chunk().map(|c| c.iter().map(|&d| d as u64).collect::<Vec<u64>>());
         let filters = filter_specs(dataset.id());
-        let pipeline = chunk.as_ref().and_then(|c| {
-            let bytes = c.iter().product::<u64>() as usize * dtype.bytes();
-            Pipeline::new(&filters, dtype.bytes(), bytes)
-        });
+        let mut pipeline = None;
+        if let Some(chunk) = &chunk {
+            let bytes = chunk_bytes(chunk, dtype.bytes())
+                .filter(|_| chunk.len() == dims.len())
+                .ok_or_else(|| corrupt(format!("its chunks of {chunk:?} can't be")))?;
+            if !has_plain_edges(dataset.id()) {
+                pipeline = Pipeline::new(&filters, dtype.bytes(), bytes);
+            }
+        }
         Ok(RawArray {
             dataset,
             path: path.into(),
@@ -291,6 +296,12 @@ impl RawArray {
             sync(|| unsafe { H5Dget_chunk_storage_size(id, offset.as_ptr(), &raw mut bytes) });
         if status < 0 || bytes == 0 || bytes == u64::MAX {
             return Ok(None);
+        }
+        // No filter makes much more of a chunk than it was; a size beyond that
+        // is a damaged entry of the chunk index.
+        let most = self.chunk_bytes().saturating_mul(2).saturating_add(1 << 16);
+        if bytes > most {
+            return Err(self.corrupt(format!("a chunk takes {bytes} bytes in the file")));
         }
         buf.resize(bytes as usize, 0);
         let mut mask = 0u32;
@@ -364,16 +375,74 @@ impl RawArray {
         }
     }
 
-    /// Reads a one-dimensional dataset of offsets whole.
+    /// Reads a one-dimensional dataset of `n` offsets whole.
     ///
     /// # Errors
-    /// When it can't be read or holds negative or broken numbers.
-    pub fn read_offsets(&self) -> Result<Vec<u64>> {
+    /// When it can't be read, has another length, or holds negative or broken
+    /// numbers.
+    pub fn read_offsets(&self, n: u64) -> Result<Vec<u64>> {
+        if self.dims != [n] {
+            return Err(self.corrupt(format!(
+                "its dimensions are {:?} where the shape asks for {n} offsets",
+                self.dims
+            )));
+        }
+        // Offsets grow, so no filter packs them as tightly as this.
+        self.check_claim(1 << 12)?;
         let mut bytes = Vec::new();
-        self.read_slab(&[0], &[self.dims[0]], &mut bytes)?;
+        self.read_slab(&[0], &[n], &mut bytes)?;
         self.dtype
             .to_u64(&bytes)
             .ok_or_else(|| self.corrupt("it holds numbers that are no offsets".into()))
+    }
+
+    /// A tiny file can claim any length. Refuses one of more than `ratio` times
+    /// the bytes stored, past what a few chunks that were never written make.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn check_claim(&self, ratio: u64) -> Result<()> {
+        let stored = self.storage_bytes();
+        let claimed = self.dims.iter().fold(self.dtype.bytes() as u64, |n, &d| n.saturating_mul(d));
+        if claimed / ratio > stored.saturating_add(1 << 16) {
+            let reason = format!("{:?} values can't be in {stored} bytes", self.dims);
+            return Err(self.corrupt(reason));
+        }
+        Ok(())
+    }
+
+    /// The same array, through a chunk cache of so many bytes in libhdf5.
+    ///
+    /// # Errors
+    /// When it can't be opened again.
+    pub fn with_cache(self, bytes: u64) -> Result<Self> {
+        let name = std::ffi::CString::new(self.element.as_str())
+            .map_err(|_| self.corrupt("its name holds a zero byte".into()))?;
+        // A prime number of slots; chunks that were read whole leave first.
+        let (slots, preemption) = (12_007, 1.0);
+        // SAFETY: the dataset is open, the name ends with a zero byte; the file
+        // id and the property list are made and closed here; the new dataset's
+        // id goes to the object that will close it, which checks it.
+        let opened = sync(|| unsafe {
+            let file = sys::h5i::H5Iget_file_id(self.dataset.id());
+            let access = sys::h5p::H5Pcreate(*sys::h5p::H5P_CLS_DATASET_ACCESS);
+            sys::h5p::H5Pset_chunk_cache(access, slots, bytes as usize, preemption);
+            let id = sys::h5d::H5Dopen2(file, name.as_ptr(), access);
+            sys::h5p::H5Pclose(access);
+            sys::h5f::H5Fclose(file);
+            hdf5_metno::from_id::<Dataset>(id)
+        });
+        match opened {
+            Ok(dataset) => Ok(RawArray { dataset, ..self }),
+            Err(_) => Err(self.failed("open")),
+        }
+    }
+
+    /// Bytes of a decoded chunk; 0 where the layout is not chunked.
+    #[must_use]
+    pub fn chunk_bytes(&self) -> u64 {
+        let chunk = self.chunk.as_deref().unwrap_or(&[0]);
+        chunk_bytes(chunk, self.dtype.bytes()).unwrap_or(0) as u64
     }
 
     /// An error about this dataset's contents.
@@ -392,42 +461,79 @@ impl RawArray {
     }
 }
 
-/// The storage type of a dataset of plain numbers (or of h5py's booleans).
+/// Bytes of a chunk, where those can be.
+fn chunk_bytes(chunk: &[u64], width: usize) -> Option<usize> {
+    let bytes = chunk.iter().try_fold(width as u64, |n, &c| n.checked_mul(c));
+    bytes.filter(|&bytes| bytes > 0).and_then(|bytes| usize::try_from(bytes).ok())
+}
+
+/// The storage type of a dataset of plain numbers (or of h5py's booleans); none
+/// for types that use only some of their bits, and for floats other than IEEE's.
 fn num_type(dataset: hid_t) -> Option<NumType> {
     use sys::h5t;
-    // SAFETY: `dataset` is open; the type ids are made and closed here.
-    let (class, bytes, order, sign) = sync(|| unsafe {
+    // SAFETY: `dataset` is open; the type ids are made and closed here; the
+    // pointers outlive the call.
+    let (class, bytes, order, sign, whole, exponent) = sync(|| unsafe {
         let mut id = sys::h5d::H5Dget_type(dataset);
         if h5t::H5Tget_class(id) == h5t::H5T_class_t::H5T_ENUM {
             let base = h5t::H5Tget_super(id);
             h5t::H5Tclose(id);
             id = base;
         }
-        let found = (
-            h5t::H5Tget_class(id),
-            h5t::H5Tget_size(id),
-            h5t::H5Tget_order(id),
-            h5t::H5Tget_sign(id),
-        );
+        let (class, bytes) = (h5t::H5Tget_class(id), h5t::H5Tget_size(id));
+        let whole = h5t::H5Tget_precision(id) == 8 * bytes && h5t::H5Tget_offset(id) == 0;
+        let (mut sign_at, mut from, mut exponent, mut mantissa_at, mut mantissa) = (0, 0, 0, 0, 0);
+        if class == h5t::H5T_class_t::H5T_FLOAT {
+            h5t::H5Tget_fields(
+                id,
+                &raw mut sign_at,
+                &raw mut from,
+                &raw mut exponent,
+                &raw mut mantissa_at,
+                &raw mut mantissa,
+            );
+        }
+        let found = (class, bytes, h5t::H5Tget_order(id), h5t::H5Tget_sign(id), whole, exponent);
         h5t::H5Tclose(id);
         found
     });
-    let signed = sign == h5t::H5T_sign_t::H5T_SGN_2;
-    let kind = match (class, bytes, signed) {
-        (h5t::H5T_class_t::H5T_INTEGER, 1, true) => NumKind::I8,
-        (h5t::H5T_class_t::H5T_INTEGER, 2, true) => NumKind::I16,
-        (h5t::H5T_class_t::H5T_INTEGER, 4, true) => NumKind::I32,
-        (h5t::H5T_class_t::H5T_INTEGER, 8, true) => NumKind::I64,
-        (h5t::H5T_class_t::H5T_INTEGER, 1, false) => NumKind::U8,
-        (h5t::H5T_class_t::H5T_INTEGER, 2, false) => NumKind::U16,
-        (h5t::H5T_class_t::H5T_INTEGER, 4, false) => NumKind::U32,
-        (h5t::H5T_class_t::H5T_INTEGER, 8, false) => NumKind::U64,
-        (h5t::H5T_class_t::H5T_FLOAT, 2, _) => NumKind::F16,
-        (h5t::H5T_class_t::H5T_FLOAT, 4, _) => NumKind::F32,
-        (h5t::H5T_class_t::H5T_FLOAT, 8, _) => NumKind::F64,
+    let big_endian = match order {
+        h5t::H5T_order_t::H5T_ORDER_BE => true,
+        h5t::H5T_order_t::H5T_ORDER_LE => false,
         _ => return None,
     };
-    Some(NumType { kind, big_endian: order == h5t::H5T_order_t::H5T_ORDER_BE })
+    let signed = sign == h5t::H5T_sign_t::H5T_SGN_2;
+    let kind = match (class, bytes, signed, exponent) {
+        _ if !whole => return None,
+        (h5t::H5T_class_t::H5T_INTEGER, 1, true, _) => NumKind::I8,
+        (h5t::H5T_class_t::H5T_INTEGER, 2, true, _) => NumKind::I16,
+        (h5t::H5T_class_t::H5T_INTEGER, 4, true, _) => NumKind::I32,
+        (h5t::H5T_class_t::H5T_INTEGER, 8, true, _) => NumKind::I64,
+        (h5t::H5T_class_t::H5T_INTEGER, 1, false, _) => NumKind::U8,
+        (h5t::H5T_class_t::H5T_INTEGER, 2, false, _) => NumKind::U16,
+        (h5t::H5T_class_t::H5T_INTEGER, 4, false, _) => NumKind::U32,
+        (h5t::H5T_class_t::H5T_INTEGER, 8, false, _) => NumKind::U64,
+        (h5t::H5T_class_t::H5T_FLOAT, 2, _, 5) => NumKind::F16,
+        (h5t::H5T_class_t::H5T_FLOAT, 4, _, 8) => NumKind::F32,
+        (h5t::H5T_class_t::H5T_FLOAT, 8, _, 11) => NumKind::F64,
+        _ => return None,
+    };
+    Some(NumType { kind, big_endian })
+}
+
+/// Whether chunks that the array's edge cuts are stored without filters,
+/// whatever their filter mask says.
+fn has_plain_edges(dataset: hid_t) -> bool {
+    let mut options = 0;
+    // SAFETY: `dataset` is open; the property list is made and closed here;
+    // `options` outlives the call.
+    let status = sync(|| unsafe {
+        let plist = sys::h5d::H5Dget_create_plist(dataset);
+        let status = sys::h5p::H5Pget_chunk_opts(plist, &raw mut options);
+        sys::h5p::H5Pclose(plist);
+        status
+    });
+    status >= 0 && options != 0
 }
 
 /// The filters in a dataset's creation properties.

@@ -5,12 +5,18 @@
 //! that meets a chunk first owns it; if the next block needs it too, the owner
 //! publishes the decoded bytes before it does anything else, and the other
 //! block waits for them. Jobs start in order, so whoever waits waits for a job
-//! that already runs.
+//! that already runs, or in its worker's queue precedes all that wait for it. A job
+//! that is dropped before it ran releases those who wait.
+//!
+//! Memory: a chunk is held as stored and decoded, whole. Chunks that do not fit
+//! the budget decoded (all values in one chunk, say) are refused before they are
+//! read ([`check_chunks`]), and so are blocks whose entries do not fit.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::h5ad::filters::Inflater;
 use crate::h5ad::raw::RawArray;
@@ -26,13 +32,13 @@ struct Shared {
 enum State {
     #[default]
     Pending,
-    Ready(Arc<[u8]>),
+    Ready(Arc<Vec<u8>>),
     Abandoned,
 }
 
 impl Shared {
-    fn publish(&self, bytes: &[u8]) {
-        self.set(State::Ready(bytes.into()));
+    fn publish(&self, bytes: Vec<u8>) {
+        self.set(State::Ready(Arc::new(bytes)));
     }
 
     fn set(&self, state: State) {
@@ -43,7 +49,7 @@ impl Shared {
         }
     }
 
-    fn get(&self) -> Result<Arc<[u8]>> {
+    fn get(&self) -> Result<Arc<Vec<u8>>> {
         let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match &*slot {
@@ -81,6 +87,15 @@ impl Drop for Part {
 pub(crate) struct Pieces {
     /// Each part with the range of its elements that belongs to the block.
     parts: Vec<(Part, Range<usize>)>,
+}
+
+/// Refuses arrays whose chunks do not fit the budget.
+///
+/// # Errors
+/// [`Error::OverBudget`], with the bytes of one decoded chunk of each array.
+pub(crate) fn check_chunks(element: &str, arrays: &[&RawArray], ctx: &Ctx) -> Result<()> {
+    let bytes = arrays.iter().map(|array| array.chunk_bytes()).fold(0, u64::saturating_add);
+    ctx.check_budget(|| format!("one chunk of `{element}`"), bytes)
 }
 
 /// Borders kept for blocks to come. Blocks of several runs are fetched in turn,
@@ -193,7 +208,8 @@ impl<'b> Cursor<'b> {
         if let Some((part, _)) = parts.back_mut() {
             if let Part::Owned { raw, mask, shared, is_border: true } = part {
                 inflate(array, raw, *mask, inflater, buffer)?;
-                shared.publish(buffer);
+                // Given away: the next chunk makes another buffer.
+                shared.publish(std::mem::take(buffer));
                 *part = Part::Borrowed(Arc::clone(shared));
             }
         }

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::block::RowBlock;
-use super::chunks::Stream;
-use super::csr::{Opener, read_indptr};
-use super::grid::Grid;
+use super::chunks::{Stream, check_chunks};
+use super::csr::{ENTRY_BYTES, Opener, read_indptr};
+use super::grid::{Grid, GridSpec};
 use super::memory::emit_slabs;
 use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
@@ -21,8 +21,6 @@ use crate::error::{Error, Result};
 use crate::h5ad::filters::Inflater;
 use crate::h5ad::raw::RawArray;
 
-/// Bytes of an entry while it is turned around: row or column, and value.
-const ENTRY_BYTES: u64 = 12;
 /// Entries read in one go.
 const PIECE: u64 = 1 << 20;
 
@@ -43,11 +41,17 @@ impl CscSource {
     ///
     /// # Errors
     /// When an array is missing, offsets decrease, or lengths do not match.
-    pub fn new(path: &Path, element: &str, shape: (usize, usize), open: Opener) -> Result<Self> {
+    pub fn new(
+        path: &Path,
+        element: &str,
+        shape: (usize, usize),
+        open: Opener,
+        spec: &GridSpec,
+    ) -> Result<Self> {
         let file = open()?;
         let indptr = read_indptr(&file, path, element, shape.1)?;
         let nnz = indptr[shape.1];
-        let grid = Grid::uniform(shape.0, nnz.div_ceil(shape.0.max(1) as u64));
+        let grid = Grid::uniform(shape.0, nnz.div_ceil(shape.0.max(1) as u64), spec);
         Ok(CscSource {
             path: path.into(),
             element: element.into(),
@@ -96,6 +100,7 @@ impl Source for CscSource {
                 reason: format!("`{}` has another length", self.element),
             });
         }
+        check_chunks(&self.element, &[&data, &indices], ctx)?;
         Ok(Box::new(CscReader {
             source: self,
             ctx,
@@ -153,9 +158,13 @@ impl CscReader<'_> {
         let mut counts = vec![0u32; self.source.n_obs];
         self.each_piece("Counting values", false, |_, rows, _| {
             for &row in rows {
-                counts[row as usize] += 1;
+                let count = &mut counts[row as usize];
+                *count = count.saturating_add(1);
             }
         })?;
+        if counts.contains(&u32::MAX) {
+            return Err(self.indices.corrupt("it names one row for billions of values".into()));
+        }
         Ok(self.source.row_counts.get_or_init(|| counts))
     }
 
@@ -173,12 +182,9 @@ impl CscReader<'_> {
             entries += block;
             last += 1;
         }
-        if entries * ENTRY_BYTES > 2 * budget {
-            return Err(Error::OverBudget {
-                what: format!("one block of rows of `{}`", self.source.element),
-                needed_bytes: entries * ENTRY_BYTES,
-                budget_bytes: self.ctx.memory_bytes(),
-            });
+        if last == first + 1 {
+            let what = || format!("one block of rows of `{}`", self.source.element);
+            self.ctx.check_budget(what, entries * ENTRY_BYTES)?;
         }
         let rows = grid.rows(first).start..grid.rows(last - 1).end;
         let mut indptr = Vec::with_capacity(rows.len() + 1);

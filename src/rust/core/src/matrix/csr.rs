@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::block::RowBlock;
-use super::chunks::{Cursor, Pieces, Stream};
-use super::grid::Grid;
+use super::chunks::{Cursor, Pieces, Stream, check_chunks};
+use super::grid::{Grid, GridSpec, MOST_VALUES};
 use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::h5ad::raw::RawArray;
+
+/// Bytes of a decoded entry: column and value.
+pub(crate) const ENTRY_BYTES: u64 = 12;
 
 /// Opens the file anew for each sweep.
 pub type Opener = Arc<dyn Fn() -> Result<hdf5_metno::File> + Send + Sync>;
@@ -34,10 +37,16 @@ impl CsrSource {
     ///
     /// # Errors
     /// When an array is missing, offsets decrease, or lengths do not match.
-    pub fn new(path: &Path, element: &str, shape: (usize, usize), open: Opener) -> Result<Self> {
+    pub fn new(
+        path: &Path,
+        element: &str,
+        shape: (usize, usize),
+        open: Opener,
+        spec: &GridSpec,
+    ) -> Result<Self> {
         let file = open()?;
         let indptr = read_indptr(&file, path, element, shape.0)?;
-        let grid = Grid::from_indptr(&indptr);
+        let grid = Grid::from_indptr(&indptr, spec);
         Ok(CsrSource {
             path: path.into(),
             element: element.into(),
@@ -68,26 +77,23 @@ pub fn read_indptr(
     n_major: usize,
 ) -> Result<Vec<u64>> {
     let array = RawArray::open(file, path, &format!("{element}/indptr"))?;
-    let indptr = array.read_offsets()?;
-    if indptr.len() != n_major + 1 {
-        return Err(array.corrupt(format!(
-            "it has {} offsets where the shape asks for {}",
-            indptr.len(),
-            n_major + 1
-        )));
-    }
+    let indptr = array.read_offsets(n_major as u64 + 1)?;
     if indptr[0] != 0 || indptr.windows(2).any(|w| w[0] > w[1]) {
         return Err(array.corrupt("its offsets do not increase from 0".into()));
     }
     let nnz = indptr[n_major];
+    if nnz > MOST_VALUES {
+        return Err(array.corrupt(format!("it claims {nnz} values")));
+    }
     for name in ["data", "indices"] {
         let values = RawArray::open(file, path, &format!("{element}/{name}"))?;
-        if values.dims.len() != 1 || values.dims[0] != nnz {
+        if values.dims != [nnz] {
             return Err(values.corrupt(format!(
-                "it holds {} values where the row offsets ask for {nnz}",
-                values.dims.iter().product::<u64>()
+                "its dimensions are {:?} where the offsets ask for {nnz} values",
+                values.dims
             )));
         }
+        values.check_claim(1 << 20)?;
     }
     Ok(indptr)
 }
@@ -109,7 +115,7 @@ impl Source for CsrSource {
         self.indptr.last().copied()
     }
 
-    fn reader<'a>(&'a self, _ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
+    fn reader<'a>(&'a self, ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
         let file = (self.open)()?;
         let array = |name: &str| {
             RawArray::open(&file, &self.path, &format!("{}/{name}", self.element)).map(Arc::new)
@@ -122,8 +128,10 @@ impl Source for CsrSource {
                 reason: format!("`{}` has another length", self.element),
             });
         }
+        check_chunks(&self.element, &[&data, &indices], ctx)?;
         Ok(Box::new(CsrReader {
             source: self,
+            ctx,
             data: Stream::new(data),
             indices: Stream::new(indices),
             _file: file,
@@ -133,6 +141,7 @@ impl Source for CsrSource {
 
 struct CsrReader<'a> {
     source: &'a CsrSource,
+    ctx: &'a Ctx<'a>,
     data: Stream,
     indices: Stream,
     _file: hdf5_metno::File,
@@ -142,6 +151,10 @@ impl<'a> Reader<'a> for CsrReader<'a> {
     fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
         let rows = self.source.grid.rows(block);
         let span = self.source.indptr[rows.start]..self.source.indptr[rows.end];
+        self.ctx.check_budget(
+            || format!("rows {} to {} of `{}`", rows.start + 1, rows.end, self.source.element),
+            (span.end - span.start) * ENTRY_BYTES,
+        )?;
         Ok(Box::new(CsrFetched {
             source: self.source,
             rows,

@@ -1,8 +1,9 @@
 //! Dense arrays on disk, contiguous or chunked in any two-dimensional tiles.
 //!
 //! A block is a band of whole rows. Where chunks hold whole bands, workers
-//! inflate them; a chunk that two bands share is decoded by libhdf5 for each of
-//! them, through its own cache. Memory: per worker a band of about 2^20 numbers
+//! inflate them; a chunk that two bands share is decoded by libhdf5, once where a
+//! row of such chunks fits half the budget, for each band anew where not.
+//! Memory: per worker a band of about 2^20 numbers
 //! in the file's type, once more in float64 without its zeros.
 
 use std::ops::Range;
@@ -10,16 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::block::RowBlock;
-use super::csr::Opener;
-use super::grid::Grid;
+use super::chunks::check_chunks;
+use super::csr::{ENTRY_BYTES, Opener};
+use super::grid::{Grid, GridSpec};
 use super::memory::{append_nonzero, emit_dense};
 use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::h5ad::raw::RawArray;
-
-/// Numbers in a band, about.
-const BAND_VALUES: usize = 1 << 20;
 
 /// An `array` element of a file, cells in rows.
 pub struct DenseSource {
@@ -36,7 +35,13 @@ impl DenseSource {
     ///
     /// # Errors
     /// When it is no two-dimensional array of numbers of this shape.
-    pub fn new(path: &Path, element: &str, shape: (usize, usize), open: Opener) -> Result<Self> {
+    pub fn new(
+        path: &Path,
+        element: &str,
+        shape: (usize, usize),
+        open: Opener,
+        spec: &GridSpec,
+    ) -> Result<Self> {
         let file = open()?;
         let array = RawArray::open(&file, path, element)?;
         if array.dims != [shape.0 as u64, shape.1 as u64] {
@@ -45,8 +50,9 @@ impl DenseSource {
                 array.dims, shape.0, shape.1
             )));
         }
+        array.check_claim(1 << 20)?;
         let band = array.chunk.as_ref().map_or(1, |c| c[0] as usize).clamp(1, shape.0.max(1));
-        let grid = banded(shape.0, shape.1, band);
+        let grid = Grid::banded(shape.0, shape.1 as u64, band, spec);
         Ok(DenseSource {
             path: path.into(),
             element: element.into(),
@@ -56,28 +62,6 @@ impl DenseSource {
             grid,
         })
     }
-}
-
-/// The grid of a dense matrix: blocks are whole numbers of `band` rows as long
-/// as those are not larger than four blocks ought to be.
-fn banded(n_obs: usize, n_vars: usize, band: usize) -> Grid {
-    let rows = (BAND_VALUES / n_vars.max(1)).clamp(1, 1 << 16);
-    let rows = if band <= 4 * rows { rows.div_ceil(band) * band } else { rows };
-    let starts: Vec<usize> = (0..n_obs).step_by(rows).collect();
-    let blocks: Vec<Range<usize>> = starts.iter().map(|&s| s..(s + rows).min(n_obs)).collect();
-    let coarse = Grid::uniform(n_obs, n_vars as u64);
-    // Ranges of the uniform grid, moved to the next block's edge.
-    let mut ranges: Vec<Range<usize>> = Vec::new();
-    let mut from = 0;
-    for r in 0..coarse.n_ranges() {
-        let last_row = coarse.rows(coarse.blocks(r).end - 1).end;
-        let to = if r + 1 == coarse.n_ranges() { blocks.len() } else { last_row / rows };
-        if to > from {
-            ranges.push(from..to);
-            from = to;
-        }
-    }
-    Grid::from_parts(blocks, ranges)
 }
 
 impl Source for DenseSource {
@@ -97,21 +81,32 @@ impl Source for DenseSource {
         None
     }
 
-    fn reader<'a>(&'a self, _ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
+    fn reader<'a>(&'a self, ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
         let file = (self.open)()?;
-        let array = RawArray::open(&file, &self.path, &self.element)?;
+        let mut array = RawArray::open(&file, &self.path, &self.element)?;
         if array.dims != [self.n_obs as u64, self.n_vars as u64] {
             return Err(Error::FileChanged {
                 path: self.path.clone(),
                 reason: format!("`{}` has other dimensions", self.element),
             });
         }
-        Ok(Box::new(DenseReader { source: self, array: Arc::new(array), _file: file }))
+        check_chunks(&self.element, &[&array], ctx)?;
+        if let Some(&[height, width]) = array.chunk.as_deref() {
+            let is_cut = |b| self.grid.rows(b).start as u64 % height != 0;
+            // A row of tiles that several bands share is decoded once if it fits.
+            let tiles = (self.n_vars as u64).div_ceil(width);
+            let bytes = tiles.saturating_mul(array.chunk_bytes());
+            if bytes <= ctx.memory_bytes() / 2 && (0..self.grid.n_blocks()).any(is_cut) {
+                array = array.with_cache(bytes)?;
+            }
+        }
+        Ok(Box::new(DenseReader { source: self, ctx, array: Arc::new(array), _file: file }))
     }
 }
 
 struct DenseReader<'a> {
     source: &'a DenseSource,
+    ctx: &'a Ctx<'a>,
     array: Arc<RawArray>,
     _file: hdf5_metno::File,
 }
@@ -120,6 +115,11 @@ impl<'a> Reader<'a> for DenseReader<'a> {
     fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
         let rows = self.source.grid.rows(block);
         let n_vars = self.source.n_vars as u64;
+        let width = self.array.dtype.bytes() as u64 + ENTRY_BYTES;
+        self.ctx.check_budget(
+            || format!("rows {} to {} of `{}`", rows.start + 1, rows.end, self.source.element),
+            (rows.len() as u64 * n_vars).saturating_mul(width),
+        )?;
         let tiles = self.whole_tiles(&rows)?;
         let mut plain = Vec::new();
         if tiles.is_none() {

@@ -6,14 +6,34 @@
 
 use std::ops::Range;
 
-/// Stored values in a range, about.
-const RANGE_VALUES: u64 = 1 << 26;
-/// Ranges at most.
-const MAX_RANGES: u64 = 256;
-/// Stored values in a block, about.
-const BLOCK_VALUES: u64 = 1 << 20;
-/// Rows in a block at most.
-const BLOCK_ROWS: usize = 1 << 16;
+/// Values that a matrix can claim; what claims more is damaged. It keeps the
+/// number of blocks in bounds, whatever a file says.
+pub(crate) const MOST_VALUES: u64 = 1 << 44;
+
+/// How fine a grid is. All files are read with the [default](GridSpec::default);
+/// tests cut small matrices into many blocks and ranges with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GridSpec {
+    /// Stored values in a range, about.
+    pub range_values: u64,
+    /// Ranges at most, not counting one for empty rows at the end.
+    pub max_ranges: u64,
+    /// Stored values in a block, about.
+    pub block_values: u64,
+    /// Rows in a block at most.
+    pub block_rows: usize,
+}
+
+impl Default for GridSpec {
+    fn default() -> Self {
+        GridSpec {
+            range_values: 1 << 26,
+            max_ranges: 256,
+            block_values: 1 << 20,
+            block_rows: 1 << 16,
+        }
+    }
+}
 
 /// Rows of each block, blocks of each range.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,31 +45,51 @@ pub struct Grid {
 impl Grid {
     /// The grid of a row-major sparse matrix with these row offsets.
     #[must_use]
-    pub fn from_indptr(indptr: &[u64]) -> Self {
+    pub fn from_indptr(indptr: &[u64], spec: &GridSpec) -> Self {
         let n_rows = indptr.len().saturating_sub(1);
-        Self::build(n_rows, |row| indptr[row])
+        Self::build(n_rows, spec, |row| indptr[row])
     }
 
     /// The grid of a matrix whose rows hold `row_values` values each.
     #[must_use]
-    pub fn uniform(n_rows: usize, row_values: u64) -> Self {
-        Self::build(n_rows, |row| row as u64 * row_values)
+    pub fn uniform(n_rows: usize, row_values: u64, spec: &GridSpec) -> Self {
+        Self::build(n_rows, spec, |row| row as u64 * row_values)
     }
 
-    /// A grid with the given rows per block and one range; for matrices that
-    /// are packed block by block and for tests.
+    /// The grid of a matrix whose rows hold `row_values` values each and are
+    /// best read `band` at a time: blocks are whole bands as long as those are
+    /// not larger than four blocks ought to be.
+    #[must_use]
+    pub fn banded(n_rows: usize, row_values: u64, band: usize, spec: &GridSpec) -> Self {
+        let rows =
+            (spec.block_values / row_values.max(1)).clamp(1, spec.block_rows as u64) as usize;
+        let rows = if band <= 4 * rows { rows.next_multiple_of(band.max(1)) } else { rows };
+        let blocks: Vec<Range<usize>> =
+            (0..n_rows).step_by(rows).map(|start| start..(start + rows).min(n_rows)).collect();
+        let total = n_rows as u64 * row_values;
+        let n_ranges = total.div_ceil(spec.range_values).clamp(1, spec.max_ranges) as usize;
+        let per_range = blocks.len().div_ceil(n_ranges).max(1);
+        let ranges = (0..blocks.len())
+            .step_by(per_range)
+            .map(|start| start..(start + per_range).min(blocks.len()))
+            .collect();
+        Grid { blocks, ranges }
+    }
+
+    /// A grid with the given rows per block and blocks per range; for matrices
+    /// that are packed block by block.
     #[must_use]
     pub fn from_parts(blocks: Vec<Range<usize>>, ranges: Vec<Range<usize>>) -> Self {
         Grid { blocks, ranges }
     }
 
-    fn build(n_rows: usize, offset: impl Fn(usize) -> u64) -> Self {
+    fn build(n_rows: usize, spec: &GridSpec, offset: impl Fn(usize) -> u64) -> Self {
         let (mut blocks, mut ranges) = (Vec::new(), Vec::new());
         if n_rows == 0 {
             return Grid { blocks, ranges };
         }
         let total = offset(n_rows);
-        let n_ranges = total.div_ceil(RANGE_VALUES).clamp(1, MAX_RANGES);
+        let n_ranges = total.div_ceil(spec.range_values).clamp(1, spec.max_ranges);
         let range_values = total.div_ceil(n_ranges).max(1);
         let (mut start, mut first_block) = (0, 0);
         for row in 0..n_rows {
@@ -58,7 +98,7 @@ impl Grid {
             let range_ends =
                 end == n_rows || offset(end) >= (ranges.len() as u64 + 1) * range_values;
             let block_ends =
-                offset(end) - offset(start) >= BLOCK_VALUES || end - start >= BLOCK_ROWS;
+                offset(end) - offset(start) >= spec.block_values || end - start >= spec.block_rows;
             if range_ends || block_ends {
                 blocks.push(start..end);
                 start = end;
@@ -107,14 +147,19 @@ mod tests {
     use super::*;
 
     fn check(indptr: &[u64]) -> Grid {
-        let grid = Grid::from_indptr(indptr);
+        let grid = Grid::from_indptr(indptr, &GridSpec::default());
+        tiles(&grid, indptr.len() - 1);
+        grid
+    }
+
+    fn tiles(grid: &Grid, n_rows: usize) {
         let mut row = 0;
         for b in 0..grid.n_blocks() {
             assert_eq!(grid.rows(b).start, row);
             assert!(!grid.rows(b).is_empty());
             row = grid.rows(b).end;
         }
-        assert_eq!(row, indptr.len() - 1);
+        assert_eq!(row, n_rows);
         let mut block = 0;
         for r in 0..grid.n_ranges() {
             assert_eq!(grid.blocks(r).start, block);
@@ -122,7 +167,19 @@ mod tests {
             assert!(grid.blocks(r).all(|b| grid.range_of(b) == r));
         }
         assert_eq!(block, grid.n_blocks());
-        grid
+    }
+
+    #[test]
+    fn bands_are_kept_whole_where_they_fit() {
+        let spec = GridSpec { range_values: 500, block_values: 100, ..GridSpec::default() };
+        for (n_rows, width, band) in
+            [(100, 10, 7), (100, 10, 64), (3, 0, 2), (0, 5, 1), (9, 900, 5)]
+        {
+            let grid = Grid::banded(n_rows, width, band, &spec);
+            tiles(&grid, n_rows);
+            let whole = (0..grid.n_blocks()).all(|b| grid.rows(b).start % band == 0);
+            assert_eq!(whole, band < 64 && width < 900, "{n_rows} {width} {band}");
+        }
     }
 
     #[test]
@@ -145,6 +202,6 @@ mod tests {
     #[test]
     fn empty_rows_do_not_make_endless_blocks() {
         let grid = check(&vec![0; 200_001]);
-        assert_eq!(grid.rows(0).len(), BLOCK_ROWS);
+        assert_eq!(grid.rows(0).len(), GridSpec::default().block_rows);
     }
 }

@@ -5,17 +5,19 @@
 
 use std::ops::Range;
 
-use sprs::CsMatViewI;
-
 use super::block::RowBlock;
-use super::grid::Grid;
+use super::grid::{Grid, GridSpec};
 use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 
-/// Sparse rows in memory, with 32-bit indices as R has them.
+/// Sparse rows in memory, with 32-bit indices as R has them. Columns need not be
+/// sorted within a row, which is why these are plain slices.
 pub struct SparseRows<'m> {
-    matrix: CsMatViewI<'m, f64, i32>,
+    n_vars: usize,
+    indptr: &'m [i32],
+    indices: &'m [i32],
+    values: &'m [f64],
     grid: Grid,
 }
 
@@ -32,8 +34,6 @@ impl<'m> SparseRows<'m> {
         indices: &'m [i32],
         values: &'m [f64],
     ) -> Result<Self> {
-        // Columns may come unsorted, which sprs does not take; the bounds are
-        // what the engine relies on.
         let broken = |what: &str| Error::InvalidInput {
             argument: "x",
             message: format!("the sparse matrix is broken: {what}"),
@@ -48,20 +48,29 @@ impl<'m> SparseRows<'m> {
         if indices.iter().any(|&j| j < 0 || j as usize >= n_vars) {
             return Err(broken("an index lies outside"));
         }
-        let matrix = CsMatViewI::try_new((n_obs, n_vars), indptr, indices, values)
-            .map_err(|(_, _, _, e)| broken(&e.to_string()))?;
-        let offsets: Vec<u64> = indptr.iter().map(|&o| o as u64).collect();
-        Ok(SparseRows { matrix, grid: Grid::from_indptr(&offsets) })
+        let grid = Grid::from_indptr(&wide(indptr), &GridSpec::default());
+        Ok(SparseRows { n_vars, indptr, indices, values, grid })
     }
+
+    /// The same matrix on a grid of another fineness, for tests.
+    #[must_use]
+    pub fn regrid(mut self, spec: &GridSpec) -> Self {
+        self.grid = Grid::from_indptr(&wide(self.indptr), spec);
+        self
+    }
+}
+
+fn wide(indptr: &[i32]) -> Vec<u64> {
+    indptr.iter().map(|&o| o as u64).collect()
 }
 
 impl Source for SparseRows<'_> {
     fn n_obs(&self) -> usize {
-        self.matrix.rows()
+        self.indptr.len() - 1
     }
 
     fn n_vars(&self) -> usize {
-        self.matrix.cols()
+        self.n_vars
     }
 
     fn grid(&self) -> &Grid {
@@ -69,7 +78,7 @@ impl Source for SparseRows<'_> {
     }
 
     fn nnz(&self) -> Option<u64> {
-        Some(self.matrix.nnz() as u64)
+        Some(self.values.len() as u64)
     }
 
     fn reader<'a>(&'a self, _ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
@@ -81,13 +90,13 @@ struct SparseReader<'a>(&'a SparseRows<'a>);
 
 impl<'a> Reader<'a> for SparseReader<'a> {
     fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
-        Ok(Box::new(SparseSlice { rows: self.0.grid.rows(block), matrix: self.0.matrix }))
+        Ok(Box::new(SparseSlice { rows: self.0.grid.rows(block), matrix: self.0 }))
     }
 }
 
 struct SparseSlice<'a> {
     rows: Range<usize>,
-    matrix: CsMatViewI<'a, f64, i32>,
+    matrix: &'a SparseRows<'a>,
 }
 
 impl Fetched for SparseSlice<'_> {
@@ -98,12 +107,12 @@ impl Fetched for SparseSlice<'_> {
         slab_values: usize,
         emit: &mut Emit,
     ) -> Result<()> {
-        let indptr = self.matrix.indptr();
-        let offsets = &indptr.raw_storage()[self.rows.start..=self.rows.end];
+        let SparseRows { indptr, indices, values, .. } = self.matrix;
+        let offsets = &indptr[self.rows.start..=self.rows.end];
         let offsets: Vec<usize> = offsets.iter().map(|&o| o as usize).collect();
         emit_slabs(&offsets, &self.rows, slab, slab_values, emit, |span, slab| {
-            slab.indices.extend(self.matrix.indices()[span.clone()].iter().map(|&j| j as u32));
-            slab.values.extend_from_slice(&self.matrix.data()[span]);
+            slab.indices.extend(indices[span.clone()].iter().map(|&j| j as u32));
+            slab.values.extend_from_slice(&values[span]);
         })
     }
 }
@@ -149,14 +158,21 @@ impl<'m> DenseRows<'m> {
     /// # Errors
     /// When there are not `n_obs * n_vars` values.
     pub fn new(n_obs: usize, n_vars: usize, values: &'m [f64]) -> Result<Self> {
-        if values.len() != n_obs * n_vars {
+        if n_obs.checked_mul(n_vars) != Some(values.len()) {
             return Err(Error::InvalidInput {
                 argument: "x",
                 message: format!("{} values make no {n_obs} x {n_vars} matrix", values.len()),
             });
         }
-        let grid = Grid::uniform(n_obs, n_vars as u64);
+        let grid = Grid::uniform(n_obs, n_vars as u64, &GridSpec::default());
         Ok(DenseRows { values, n_obs, n_vars, grid })
+    }
+
+    /// The same matrix on a grid of another fineness, for tests.
+    #[must_use]
+    pub fn regrid(mut self, spec: &GridSpec) -> Self {
+        self.grid = Grid::uniform(self.n_obs, self.n_vars as u64, spec);
+        self
     }
 }
 

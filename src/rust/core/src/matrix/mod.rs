@@ -17,6 +17,6 @@ pub mod packed;
 pub mod source;
 
 pub use block::RowBlock;
-pub use grid::Grid;
-pub use open::open_matrix;
-pub use source::{Emit, Fetched, Reader, Scratch, Source};
+pub use grid::{Grid, GridSpec};
+pub use open::{open_matrix, open_matrix_with};
+pub use source::{Emit, Fetched, Reader, Scratch, SharedSource, Source};

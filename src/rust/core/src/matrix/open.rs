@@ -1,61 +1,67 @@
 //! From an element of a file to a source.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::csc::CscSource;
 use super::csr::{CsrSource, Opener};
 use super::dense::DenseSource;
-use super::source::Source;
+use super::grid::{GridSpec, MOST_VALUES};
+use super::source::SharedSource;
 use crate::error::{Error, Result};
+use crate::h5ad::{Encoding, Node, Object, sparse_shape};
 
 /// Opens the matrix `element` (`X`, `layers/counts`, `raw/X`) of the file that
 /// `open` opens.
 ///
 /// # Errors
-/// When the element is absent, is no matrix, or contradicts itself.
-pub fn open_matrix(path: &Path, element: &str, open: Opener) -> Result<Box<dyn Source>> {
+/// When the element is absent, is no matrix, or contradicts itself; `TooLarge`
+/// past 2^31 - 1 rows or columns, which no R object can number.
+pub fn open_matrix(path: &Path, element: &str, open: Opener) -> Result<SharedSource> {
+    open_matrix_with(path, element, open, &GridSpec::default())
+}
+
+/// The same with a grid of another fineness, for tests.
+///
+/// # Errors
+/// As [`open_matrix`].
+pub fn open_matrix_with(
+    path: &Path,
+    element: &str,
+    open: Opener,
+    spec: &GridSpec,
+) -> Result<SharedSource> {
     let file = open()?;
-    let missing = || Error::ElementMissing { path: path.into(), element: element.into() };
-    let corrupt =
-        |reason: String| Error::Corrupt { path: path.into(), element: element.into(), reason };
-    if !file.link_exists(element) {
-        return Err(missing());
-    }
-    if let Ok(dataset) = file.dataset(element) {
+    let node = Node::root(path.into(), &file)?.child(element)?;
+    if let Object::Dataset(dataset) = node.object() {
         let &[n_obs, n_vars] = dataset.shape().as_slice() else {
-            return Err(corrupt(format!("it has {} dimensions", dataset.shape().len())));
+            return Err(node.corrupt(format!("it has {} dimensions", dataset.shape().len())));
         };
-        drop(dataset);
-        return Ok(Box::new(DenseSource::new(path, element, (n_obs, n_vars), open)?));
+        check_shape(element, n_obs, n_vars)?;
+        if (n_obs as u64).saturating_mul(n_vars as u64) > MOST_VALUES {
+            return Err(node.corrupt(format!("it claims {n_obs} x {n_vars} values")));
+        }
+        return Ok(Arc::new(DenseSource::new(path, element, (n_obs, n_vars), open, spec)?));
     }
-    let group = file.group(element).map_err(|_| missing())?;
-    let text = |name: &str| -> Option<String> {
-        let attribute = group.attr(name).ok()?;
-        attribute
-            .read_scalar::<hdf5_metno::types::VarLenUnicode>()
-            .map(|s| s.to_string())
-            .or_else(|_| {
-                attribute.read_scalar::<hdf5_metno::types::VarLenAscii>().map(|s| s.to_string())
-            })
-            .ok()
-    };
-    let encoding = text("encoding-type").or_else(|| text("h5sparse_format")).unwrap_or_default();
-    let shape = group
-        .attr("shape")
-        .or_else(|_| group.attr("h5sparse_shape"))
-        .and_then(|a| a.read_raw::<u64>())
-        .map_err(|_| corrupt("it has no shape".into()))?;
-    let &[n_obs, n_vars] = shape.as_slice() else {
-        return Err(corrupt(format!("its shape has {} numbers", shape.len())));
-    };
-    let shape = (n_obs as usize, n_vars as usize);
-    match encoding.as_str() {
-        "csr_matrix" | "csr" => Ok(Box::new(CsrSource::new(path, element, shape, open)?)),
-        "csc_matrix" | "csc" => Ok(Box::new(CscSource::new(path, element, shape, open)?)),
-        other => Err(Error::UnsupportedEncoding {
-            path: path.into(),
-            element: element.into(),
-            found: other.into(),
-        }),
+    let encoding = Encoding::of(&node)?;
+    if !matches!(encoding, Encoding::Csr | Encoding::Csc) {
+        return Err(node.unsupported(encoding.to_string()));
     }
+    let [n_obs, n_vars] = sparse_shape(&node)?;
+    check_shape(element, n_obs, n_vars)?;
+    Ok(match encoding {
+        Encoding::Csr => Arc::new(CsrSource::new(path, element, (n_obs, n_vars), open, spec)?),
+        _ => Arc::new(CscSource::new(path, element, (n_obs, n_vars), open, spec)?),
+    })
+}
+
+fn check_shape(element: &str, n_obs: usize, n_vars: usize) -> Result<()> {
+    if i32::try_from(n_obs.max(n_vars)).is_ok() {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        message: format!(
+            "`{element}` is {n_obs} x {n_vars}; 2147483647 rows and columns are the most"
+        ),
+    })
 }

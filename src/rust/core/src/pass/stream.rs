@@ -182,6 +182,15 @@ impl Run<'_, '_> {
     }
 }
 
+/// A worker that leaves, for whatever reason, takes its jobs along: others may
+/// wait for their chunks.
+impl Drop for Run<'_, '_> {
+    fn drop(&mut self) {
+        self.current = None;
+        self.queues.clear(self.worker);
+    }
+}
+
 /// One queue for each worker.
 struct Queues<'a> {
     state: Mutex<State<'a>>,
@@ -231,6 +240,11 @@ impl<'a> Queues<'a> {
     fn retire(&self, worker: usize) {
         self.lock().retired[worker] = true;
         self.changed.notify_all();
+    }
+
+    fn clear(&self, worker: usize) {
+        let jobs = std::mem::take(&mut self.lock().jobs[worker]);
+        drop(jobs);
     }
 
     fn close(&self) {

@@ -111,18 +111,25 @@ impl View {
                     width = genes.len();
                 }
                 Op::Normalize { target, excluded } => {
-                    let excluded = (!excluded.is_empty()).then(|| {
-                        let mut mask = vec![false; width];
-                        for gene in excluded {
-                            if let Some(slot) = mask.get_mut(*gene as usize) {
-                                *slot = true;
-                            }
-                        }
-                        mask
-                    });
+                    let mut mask = vec![false; width];
+                    for &gene in excluded {
+                        let Some(slot) = mask.get_mut(gene as usize) else {
+                            let message =
+                                format!("gene {gene} is excluded, but there are {width} from 0 on");
+                            return Err(Error::InvalidInput { argument: "excluded", message });
+                        };
+                        *slot = true;
+                    }
+                    let excluded = (!excluded.is_empty()).then_some(mask);
                     steps.push(Step::Normalize(Normalize { target: *target, excluded }));
                 }
                 Op::Log1p { base } => {
+                    if let Some(base) = base.filter(|base| !(*base > 0.0 && *base != 1.0)) {
+                        return Err(Error::InvalidInput {
+                            argument: "base",
+                            message: format!("{base} is no base of a logarithm"),
+                        });
+                    }
                     let log = Log1p::new(*base);
                     unlog = Unlog::Chain;
                     match steps.pop() {
@@ -242,18 +249,35 @@ impl View {
                 Step::Normalize(normalize) => normalize.apply(block),
                 Step::Log1p(log) => log.apply(block, self.keeps_linear),
                 Step::NormalizeLog1p(normalize, log) => {
-                    normalize_log1p(normalize, *log, block, self.keeps_linear, &mut scratch.table);
+                    let linear = self.keeps_linear;
+                    normalize_log1p(normalize, *log, block, linear, &mut scratch.table);
                 }
-                Step::Scale(scale, background) => scale.apply(background, block),
+                Step::Scale(scale, background) => {
+                    self.unlog(block);
+                    scale.apply(background, block);
+                }
             }
         }
-        if self.keeps_linear {
-            match self.unlog {
-                Unlog::Chain => {}
-                Unlog::Stored(log) => {
-                    block.linear.extend(block.values.iter().map(|&y| log.inverse(y)));
-                }
-                Unlog::Plain => block.linear.extend_from_slice(&block.values),
+        if self.background.is_none() {
+            self.unlog(block);
+        }
+    }
+
+    /// Fills in the linear values where the chain took no logarithm. Scaling, the
+    /// last step, comes after it.
+    fn unlog(&self, block: &mut RowBlock) {
+        if !self.keeps_linear {
+            return;
+        }
+        match self.unlog {
+            Unlog::Chain => {}
+            Unlog::Stored(log) => {
+                block.linear.clear();
+                block.linear.extend(block.values.iter().map(|&y| log.inverse(y)));
+            }
+            Unlog::Plain => {
+                block.linear.clear();
+                block.linear.extend_from_slice(&block.values);
             }
         }
         if self.sorts_rows {
