@@ -24,11 +24,7 @@ impl Dense {
     /// A matrix of zeros.
     #[must_use]
     pub fn zeros(n_obs: usize, n_vars: usize) -> Self {
-        Dense {
-            n_obs,
-            n_vars,
-            values: vec![0.0; n_obs * n_vars],
-        }
+        Dense { n_obs, n_vars, values: vec![0.0; n_obs * n_vars] }
     }
 
     /// One row.
@@ -78,11 +74,7 @@ impl Dense {
                 width = genes.len();
             }
         }
-        Dense {
-            n_obs: rows.len(),
-            n_vars: width,
-            values: table.concat(),
-        }
+        Dense { n_obs: rows.len(), n_vars: width, values: table.concat() }
     }
 }
 
@@ -104,10 +96,7 @@ pub fn ctx_with(threads: usize, memory: u64, monitor: &dyn Monitor) -> Ctx<'_> {
 /// # Errors
 /// What streaming reports.
 pub fn collect(source: &dyn Source, view: &View, ctx: &Ctx) -> Result<Dense> {
-    let out = Mutex::new((
-        Dense::zeros(view.n_obs(), view.n_vars()),
-        vec![0; view.n_obs()],
-    ));
+    let out = Mutex::new((Dense::zeros(view.n_obs(), view.n_vars()), vec![0; view.n_obs()]));
     let blocks = 0..source.grid().n_blocks();
     stream(source, view, ctx, "Collecting", blocks, |_, block| {
         let mut guard = out.lock().expect("nobody panicked");
@@ -123,10 +112,7 @@ pub fn collect(source: &dyn Source, view: &View, ctx: &Ctx) -> Result<Dense> {
         Ok(())
     })?;
     let (mut dense, seen) = out.into_inner().expect("nobody panicked");
-    assert!(
-        seen.iter().all(|&n| n == 1),
-        "each row of the view comes once: {seen:?}"
-    );
+    assert!(seen.iter().all(|&n| n == 1), "each row of the view comes once: {seen:?}");
     if let Some(background) = view.background() {
         for row in dense.values.chunks_mut(view.n_vars().max(1)) {
             row.iter_mut().zip(background).for_each(|(x, c)| *x += c);

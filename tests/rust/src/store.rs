@@ -7,7 +7,7 @@ use hdf5_metno::{File, Group, H5Type, types::VarLenUnicode};
 use proptest::prelude::*;
 use scoom_core::error::{Error, Result};
 use scoom_core::matrix::csr::Opener;
-use scoom_core::matrix::{GridSpec, SharedSource, open_matrix_with};
+use scoom_core::matrix::{GridSpec, Source, open_matrix_with};
 
 use crate::oracle::Dense;
 
@@ -107,12 +107,8 @@ impl Layout {
     /// The same with chunks of `chunk` elements under gzip.
     #[must_use]
     pub fn gzip(mut self, chunk: usize) -> Self {
-        let chunking = Chunking {
-            chunk: Some(chunk),
-            columns: 3,
-            gzip: Some(4),
-            ..Chunking::default()
-        };
+        let chunking =
+            Chunking { chunk: Some(chunk), columns: 3, gzip: Some(4), ..Chunking::default() };
         (self.data_chunks, self.index_chunks) = (chunking, chunking);
         self
     }
@@ -133,28 +129,15 @@ pub struct Sparse {
 #[must_use]
 pub fn compress(dense: &Dense, layout: &Layout) -> Sparse {
     let is_csc = layout.encoding == Encoding::Csc;
-    let (major, minor) = if is_csc {
-        (dense.n_vars, dense.n_obs)
-    } else {
-        (dense.n_obs, dense.n_vars)
-    };
-    let mut sparse = Sparse {
-        indptr: vec![0],
-        ..Sparse::default()
-    };
+    let (major, minor) =
+        if is_csc { (dense.n_vars, dense.n_obs) } else { (dense.n_obs, dense.n_vars) };
+    let mut sparse = Sparse { indptr: vec![0], ..Sparse::default() };
     let mut zeros = 0;
     for i in 0..major {
-        let order: Vec<usize> = if layout.is_reversed {
-            (0..minor).rev().collect()
-        } else {
-            (0..minor).collect()
-        };
+        let order: Vec<usize> =
+            if layout.is_reversed { (0..minor).rev().collect() } else { (0..minor).collect() };
         for j in order {
-            let at = if is_csc {
-                j * dense.n_vars + i
-            } else {
-                i * dense.n_vars + j
-            };
+            let at = if is_csc { j * dense.n_vars + i } else { i * dense.n_vars + j };
             let value = dense.values[at];
             let mut stored = value != 0.0;
             if !stored && layout.stored_zeros > 0 {
@@ -179,49 +162,17 @@ pub fn write(path: &Path, dense: &Dense, layout: &Layout) {
     let file = File::create(path).expect("a file can be made");
     if layout.encoding == Encoding::Dense {
         let shape = [dense.n_obs, dense.n_vars];
-        write_numbers(
-            &file,
-            "X",
-            &dense.values,
-            &shape,
-            layout.values,
-            layout.data_chunks,
-        );
+        write_numbers(&file, "X", &dense.values, &shape, layout.values, layout.data_chunks);
         return;
     }
-    let encoding = if layout.encoding == Encoding::Csc {
-        "csc_matrix"
-    } else {
-        "csr_matrix"
-    };
+    let encoding = if layout.encoding == Encoding::Csc { "csc_matrix" } else { "csr_matrix" };
     let sparse = compress(dense, layout);
     let group = sparse_group(&file, encoding, &[dense.n_obs as i64, dense.n_vars as i64]);
     let plain = Chunking::default();
-    write_numbers(
-        &group,
-        "indptr",
-        &sparse.indptr,
-        &[sparse.indptr.len()],
-        layout.offsets,
-        plain,
-    );
+    write_numbers(&group, "indptr", &sparse.indptr, &[sparse.indptr.len()], layout.offsets, plain);
     let n = sparse.data.len();
-    write_numbers(
-        &group,
-        "indices",
-        &sparse.indices,
-        &[n],
-        layout.indices,
-        layout.index_chunks,
-    );
-    write_numbers(
-        &group,
-        "data",
-        &sparse.data,
-        &[n],
-        layout.values,
-        layout.data_chunks,
-    );
+    write_numbers(&group, "indices", &sparse.indices, &[n], layout.indices, layout.index_chunks);
+    write_numbers(&group, "data", &sparse.data, &[n], layout.values, layout.data_chunks);
 }
 
 /// A group `X` with the attributes of a sparse matrix.
@@ -233,10 +184,7 @@ pub fn sparse_group(file: &File, encoding: &str, shape: &[i64]) -> Group {
     let group = file.create_group("X").expect("a group can be made");
     let text: VarLenUnicode = encoding.parse().expect("it has no zero byte");
     let attribute = group.new_attr::<VarLenUnicode>().create("encoding-type");
-    attribute
-        .expect("an attribute can be made")
-        .write_scalar(&text)
-        .expect("it can be written");
+    attribute.expect("an attribute can be made").write_scalar(&text).expect("it can be written");
     let attribute = group.new_attr_builder().with_data(shape).create("shape");
     attribute.expect("an attribute can be made");
     group
@@ -338,7 +286,7 @@ pub fn opener(path: &Path) -> Opener {
 ///
 /// # Errors
 /// As [`open_matrix_with`].
-pub fn open(path: &Path, spec: &GridSpec) -> Result<SharedSource> {
+pub fn open(path: &Path, spec: &GridSpec) -> Result<Box<dyn Source>> {
     open_matrix_with(path, "X", opener(path), spec)
 }
 
@@ -359,7 +307,7 @@ impl Stored {
     /// # Panics
     /// When it can't be written or opened.
     #[must_use]
-    pub fn open_in(&self, folder: &Path) -> SharedSource {
+    pub fn open_in(&self, folder: &Path) -> Box<dyn Source> {
         let path = folder.join("matrix.h5");
         write(&path, &self.dense, &self.layout);
         open(&path, &self.spec).expect("what was written opens")
@@ -382,11 +330,7 @@ pub fn any_dense() -> impl Strategy<Value = Dense> {
                 values[n_vars..2 * n_vars].fill(7.0);
                 values[2 * n_vars..3 * n_vars].fill(0.0);
             }
-            Dense {
-                n_obs,
-                n_vars,
-                values,
-            }
+            Dense { n_obs, n_vars, values }
         })
     })
 }
@@ -413,14 +357,7 @@ fn any_chunking() -> impl Strategy<Value = Chunking> {
 /// Any layout of an encoding.
 pub fn any_layout(encoding: impl Strategy<Value = Encoding>) -> impl Strategy<Value = Layout> {
     let index = || {
-        prop::sample::select(vec![
-            Type::I16,
-            Type::I32,
-            Type::I64,
-            Type::U16,
-            Type::U32,
-            Type::U64,
-        ])
+        prop::sample::select(vec![Type::I16, Type::I32, Type::I64, Type::U16, Type::U32, Type::U64])
     };
     (
         (encoding, prop::sample::select(TYPES.to_vec())),
@@ -428,8 +365,8 @@ pub fn any_layout(encoding: impl Strategy<Value = Encoding>) -> impl Strategy<Va
         (any_chunking(), any_chunking()),
         (any::<bool>(), 0usize..4),
     )
-        .prop_map(
-            |((encoding, values), (indices, offsets), chunks, (is_reversed, zeros))| Layout {
+        .prop_map(|((encoding, values), (indices, offsets), chunks, (is_reversed, zeros))| {
+            Layout {
                 encoding,
                 values,
                 indices,
@@ -438,8 +375,8 @@ pub fn any_layout(encoding: impl Strategy<Value = Encoding>) -> impl Strategy<Va
                 index_chunks: chunks.1,
                 is_reversed,
                 stored_zeros: zeros,
-            },
-        )
+            }
+        })
 }
 
 /// Any of the three encodings.

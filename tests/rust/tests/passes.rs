@@ -102,8 +102,7 @@ fn bits(values: &[f64]) -> Vec<u64> {
 }
 
 fn close(a: &[f64], b: &[f64]) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-12 * b.abs().max(1.0))
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-12 * b.abs().max(1.0))
 }
 
 proptest! {
@@ -231,7 +230,7 @@ proptest! {
             let source = source.as_ref();
             let view = view_of(source, None);
             let fails = Fails { at, panics, bytes };
-            let outcome = std::panic::catch_unwind(|| run(source, &view, &ctx(threads, 1 << 30), "", &fails));
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(source, &view, &ctx(threads, 1 << 30), "", &fails)));
             match outcome {
                 Err(panic) => {
                     assert!(panics);

@@ -79,17 +79,8 @@ proptest! {
 fn many_blocks_share_one_chunk() {
     let n_vars = 11;
     let values = (0..500 * n_vars).map(|i| f64::from(i as u32 % 7)).collect();
-    let dense = Dense {
-        n_obs: 500,
-        n_vars,
-        values,
-    };
-    let spec = GridSpec {
-        range_values: 900,
-        max_ranges: 9,
-        block_values: 10,
-        block_rows: 2,
-    };
+    let dense = Dense { n_obs: 500, n_vars, values };
+    let spec = GridSpec { range_values: 900, max_ranges: 9, block_values: 10, block_rows: 2 };
     for encoding in [Encoding::Csr, Encoding::Csc, Encoding::Dense] {
         for chunk in [usize::MAX, 64, 9] {
             for threads in 1..=8 {
@@ -100,11 +91,8 @@ fn many_blocks_share_one_chunk() {
                 };
                 let read = in_time(move || {
                     let folder = tempfile::tempdir().expect("a folder");
-                    collect_all(
-                        stored.open_in(folder.path()).as_ref(),
-                        &ctx(threads, MEMORY),
-                    )
-                    .expect("it reads")
+                    collect_all(stored.open_in(folder.path()).as_ref(), &ctx(threads, MEMORY))
+                        .expect("it reads")
                 });
                 assert_eq!(read, dense, "{encoding:?} {chunk} {threads}");
             }
@@ -119,11 +107,7 @@ fn empty_matrices_have_no_blocks_or_empty_ones() {
         for encoding in [Encoding::Csr, Encoding::Csc, Encoding::Dense] {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("x.h5");
-            write(
-                &path,
-                &Dense::zeros(n_obs, n_vars),
-                &Layout::plain(encoding).gzip(5),
-            );
+            write(&path, &Dense::zeros(n_obs, n_vars), &Layout::plain(encoding).gzip(5));
             let source = open(&path, &GridSpec::default()).expect("it opens");
             let read = collect_all(source.as_ref(), &ctx(2, MEMORY)).expect("it reads");
             assert_eq!(read, Dense::zeros(n_obs, n_vars), "{encoding:?}");

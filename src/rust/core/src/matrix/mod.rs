@@ -19,4 +19,4 @@ pub mod source;
 pub use block::RowBlock;
 pub use grid::{Grid, GridSpec};
 pub use open::{open_matrix, open_matrix_with};
-pub use source::{Emit, Fetched, Reader, Scratch, SharedSource, Source};
+pub use source::{Emit, Fetched, Reader, Scratch, Source};

@@ -1,13 +1,12 @@
 //! From an element of a file to a source.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::csc::CscSource;
 use super::csr::{CsrSource, Opener};
 use super::dense::DenseSource;
 use super::grid::{GridSpec, MOST_VALUES};
-use super::source::SharedSource;
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::h5ad::{Encoding, Node, Object, sparse_shape};
 
@@ -17,7 +16,7 @@ use crate::h5ad::{Encoding, Node, Object, sparse_shape};
 /// # Errors
 /// When the element is absent, is no matrix, or contradicts itself; `TooLarge`
 /// past 2^31 - 1 rows or columns, which no R object can number.
-pub fn open_matrix(path: &Path, element: &str, open: Opener) -> Result<SharedSource> {
+pub fn open_matrix(path: &Path, element: &str, open: Opener) -> Result<Box<dyn Source>> {
     open_matrix_with(path, element, open, &GridSpec::default())
 }
 
@@ -30,7 +29,7 @@ pub fn open_matrix_with(
     element: &str,
     open: Opener,
     spec: &GridSpec,
-) -> Result<SharedSource> {
+) -> Result<Box<dyn Source>> {
     let file = open()?;
     let node = Node::root(path.into(), &file)?.child(element)?;
     if let Object::Dataset(dataset) = node.object() {
@@ -41,7 +40,7 @@ pub fn open_matrix_with(
         if (n_obs as u64).saturating_mul(n_vars as u64) > MOST_VALUES {
             return Err(node.corrupt(format!("it claims {n_obs} x {n_vars} values")));
         }
-        return Ok(Arc::new(DenseSource::new(path, element, (n_obs, n_vars), open, spec)?));
+        return Ok(Box::new(DenseSource::new(path, element, (n_obs, n_vars), open, spec)?));
     }
     let encoding = Encoding::of(&node)?;
     if !matches!(encoding, Encoding::Csr | Encoding::Csc) {
@@ -50,8 +49,8 @@ pub fn open_matrix_with(
     let [n_obs, n_vars] = sparse_shape(&node)?;
     check_shape(element, n_obs, n_vars)?;
     Ok(match encoding {
-        Encoding::Csr => Arc::new(CsrSource::new(path, element, (n_obs, n_vars), open, spec)?),
-        _ => Arc::new(CscSource::new(path, element, (n_obs, n_vars), open, spec)?),
+        Encoding::Csr => Box::new(CsrSource::new(path, element, (n_obs, n_vars), open, spec)?),
+        _ => Box::new(CscSource::new(path, element, (n_obs, n_vars), open, spec)?),
     })
 }
 
