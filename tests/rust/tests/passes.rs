@@ -343,6 +343,41 @@ fn interruptions_at_any_time_leave_nobody_waiting() {
     }
 }
 
+/// Counts how often the columns are read.
+struct Sweeps(AtomicU64);
+
+impl Monitor for Sweeps {
+    fn poll(&self, stage: &str, done: u64, _total: u64) -> bool {
+        if stage == "Turning columns into rows" && done == 0 {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+}
+
+/// Runs of many blocks beside each other must not make a column-major source
+/// read the file again for each block.
+#[test]
+fn columns_are_read_as_often_as_announced() {
+    in_time(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = many_blocks(Layout::plain(Encoding::Csc).gzip(50)).open_in(folder.path());
+        let view = view_of(source.as_ref(), None);
+        // Ten blocks of 14 entries of 12 bytes in half of it.
+        let memory = 2 * 10 * 14 * 12;
+        for bytes in [0, 40 << 20] {
+            let pass = Sums { n_vars: 7, bytes };
+            let sweeps = Sweeps(AtomicU64::new(0));
+            let few = ctx_with(3, memory, &sweeps);
+            let it = run(source.as_ref(), &view, &few, "", &pass).expect("it runs");
+            let alone = run(source.as_ref(), &view, &ctx(1, 1 << 30), "", &pass).expect("it runs");
+            assert_eq!(it, alone);
+            assert_eq!(sweeps.0.load(Ordering::Relaxed), 12);
+            assert_eq!(source.reads_per_sweep(memory), 12);
+        }
+    });
+}
+
 /// Passes from several threads at once share nothing but libhdf5.
 #[test]
 fn passes_run_beside_each_other() {

@@ -123,12 +123,9 @@ impl Stream {
         if span.is_empty() {
             return Ok(Pieces { parts });
         }
-        let chunk = match (self.array.pipeline(), self.array.chunk.as_deref()) {
-            (Some(_), Some(&[chunk])) => chunk,
-            _ => {
-                parts.push((self.plain(span.clone())?, 0..(span.end - span.start) as usize));
-                return Ok(Pieces { parts });
-            }
+        let (Some(_), Some(&[chunk])) = (self.array.pipeline(), self.array.chunk.as_deref()) else {
+            parts.push((self.plain(span.clone())?, 0..(span.end - span.start) as usize));
+            return Ok(Pieces { parts });
         };
         let n = self.array.dims[0];
         for index in span.start / chunk..=(span.end - 1) / chunk {

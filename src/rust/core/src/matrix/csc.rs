@@ -87,6 +87,10 @@ impl Source for CscSource {
         needed.div_ceil((memory_bytes / 2).max(1)).max(1) as usize
     }
 
+    fn reads_in_order(&self) -> bool {
+        true
+    }
+
     fn reader<'a>(&'a self, ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
         let file = (self.open)()?;
         let array = |name: &str| {

@@ -13,7 +13,8 @@ use crate::h5ad::filters::Inflater;
 /// 2. A [`Reader`] lives on the coordinating thread and is the only one to touch
 ///    libhdf5; it is made anew for each pass and holds no identifier longer.
 /// 3. What it fetches is decoded on any thread; blocks are fetched in increasing
-///    order, some may be left out.
+///    order within a run, and runs beside each other unless the source
+///    [asks for order](Source::reads_in_order); some may be left out.
 /// 4. Bytes that do not make a matrix are errors, never panics.
 pub trait Source: Send + Sync {
     /// Number of rows (observations, cells).
@@ -32,6 +33,11 @@ pub trait Source: Send + Sync {
     fn reads_per_sweep(&self, memory_bytes: u64) -> usize {
         let _ = memory_bytes;
         1
+    }
+    /// Whether all blocks have to be fetched in increasing order, for a source
+    /// that would read the file anew to go back; its fetched blocks must be small.
+    fn reads_in_order(&self) -> bool {
+        false
     }
     /// Stored values, where the source knows.
     fn nnz(&self) -> Option<u64>;

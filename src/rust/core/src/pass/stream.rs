@@ -67,7 +67,7 @@ where
     }
     let mut reader = source.reader(ctx)?;
     let queues = Queues::new(ctx.threads());
-    let outcome = ctx.with_workers(
+    ctx.with_workers(
         |worker, stop| {
             let mut run = Run {
                 view,
@@ -90,11 +90,14 @@ where
             let mut waiting = runs.iter().enumerate();
             let mut at: Vec<Option<(usize, std::slice::Iter<usize>)>> = vec![None; ctx.threads()];
             let mut done = 0;
+            // The worker whose run has to be fetched to its end first.
+            let mut begun = None;
+            let in_order = source.reads_in_order();
             while done < total {
                 if stop.is_raised() {
                     return Err(Error::Interrupted);
                 }
-                if let Some(worker) = queues.hungry() {
+                if let Some(worker) = begun.or_else(|| queues.hungry()) {
                     let slot = &mut at[worker];
                     if slot.is_none() {
                         *slot =
@@ -109,6 +112,7 @@ where
                         let fetched = reader.fetch(block)?;
                         queues.push(worker, Job { run: *run, block, last, fetched });
                         done += 1;
+                        begun = (in_order && !last).then_some(worker);
                         if last {
                             *slot = None;
                         }
@@ -128,8 +132,7 @@ where
             }
             Ok(())
         },
-    );
-    outcome
+    )
 }
 
 /// A block on its way to the worker that has its run.

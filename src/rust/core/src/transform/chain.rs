@@ -95,7 +95,10 @@ impl View {
         let mut steps: Vec<Step> = Vec::with_capacity(chain.ops.len());
         let mut background = None;
         let mut unlog = match chain.stored_log {
-            Some(base) => Unlog::Stored(Log1p::new((base != std::f64::consts::E).then_some(base))),
+            Some(base) => {
+                let is_e = base.to_bits() == std::f64::consts::E.to_bits();
+                Unlog::Stored(Log1p::new((!is_e).then_some(base)))
+            }
             None => Unlog::Plain,
         };
         for op in &chain.ops {

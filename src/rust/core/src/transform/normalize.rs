@@ -58,6 +58,6 @@ fn lane_sum(values: &[f64]) -> f64 {
     for (lane, value) in lanes.iter_mut().zip(rest) {
         *lane += value;
     }
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + b) + (c + d)) + ((e + f) + (g + h))
+    let pair = |at: usize| lanes[at] + lanes[at + 1];
+    (pair(0) + pair(2)) + (pair(4) + pair(6))
 }
