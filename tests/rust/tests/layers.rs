@@ -4,12 +4,13 @@
 use scoom_tests::{read, root, rust_files};
 
 /// From the bottom to the top. Modules of one row do not use each other.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["stats"],
     &["h5ad"],
     &["matrix"],
     &["transform"],
     &["pass"],
+    &["summary"],
     &["collect", "qc", "hvg", "de", "embed", "graph", "enrich"],
 ];
 
