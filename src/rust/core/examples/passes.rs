@@ -1,6 +1,7 @@
 //! Times the engine on one file. Compare CPU seconds (`time`) on a busy machine.
-//! usage: passes FILE {inflate|decode|log1p|linear} [threads]
-//! `inflate` is the unit: the same chunks read, inflated and thrown away.
+//! usage: passes FILE {inflate|h5dread|decode|log1p|linear} [threads]
+//! `inflate` is the unit: the same chunks read, inflated and thrown away;
+//! `h5dread` lets libhdf5 read them, on one thread.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -68,6 +69,24 @@ impl Pass for Nothing {
     }
 }
 
+fn library_read(path: &str) -> Result<u64> {
+    const SLICE: u64 = 4 << 20;
+    let file = hdf5_metno::File::open(path).map_err(|_| Error::NotHdf5 { path: path.into() })?;
+    let (mut total, mut bytes) = (0, Vec::new());
+    for element in ["X/data", "X/indices"] {
+        let array = RawArray::open(&file, Path::new(path), element)?;
+        let n = array.dims[0];
+        let mut start = 0;
+        while start < n {
+            let count = SLICE.min(n - start);
+            array.read_slab(&[start], &[count], &mut bytes)?;
+            total += bytes.len() as u64;
+            start += count;
+        }
+    }
+    Ok(total)
+}
+
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let path = args.next().expect("a file");
@@ -77,6 +96,11 @@ fn main() -> Result<()> {
     if mode == "inflate" {
         let bytes = bare_inflate(&path, threads)?;
         println!("inflate: {bytes} bytes, {:.3} s", start.elapsed().as_secs_f64());
+        return Ok(());
+    }
+    if mode == "h5dread" {
+        let bytes = library_read(&path)?;
+        println!("h5dread: {bytes} bytes, {:.3} s", start.elapsed().as_secs_f64());
         return Ok(());
     }
     let at = path.clone();
