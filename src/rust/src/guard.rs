@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
 use scoom_core::error::{Error, Result};
+use scoom_core::h5ad::raw::errors::SilentErrors;
 
 use crate::interrupt::RMonitor;
 
@@ -16,6 +17,7 @@ use crate::interrupt::RMonitor;
 /// A panic is an error of kind `internal`; its message says where it happened.
 pub fn guard<T: Into<Robj>>(body: impl FnOnce() -> Result<T>) -> Robj {
     remember_panics();
+    let _silent = SilentErrors::new();
     match panic::catch_unwind(AssertUnwindSafe(|| body().map(Into::into))) {
         Ok(Ok(value)) => list!(ok = value, err = NULL).into(),
         Ok(Err(error)) => failure(error.kind(), &error.to_string(), &error.fields()),

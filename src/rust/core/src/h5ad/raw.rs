@@ -4,6 +4,7 @@
 //! crate-wide lock. Values arrive in the file's own type; [`NumType`] converts
 //! them. Memory: what the caller's buffers hold.
 
+pub mod errors;
 pub(crate) mod plugins;
 pub(crate) mod values;
 
