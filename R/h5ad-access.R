@@ -35,7 +35,10 @@ slot_margins <- list(
   call <- current_env()
   switch(
     name,
-    X = if (!is.null(field(x, "X"))) new_lazy_matrix(x),
+    X = {
+      check_not_unread(x, "X", caller_env())
+      if (!is.null(field(x, "X"))) new_lazy_matrix(x)
+    },
     obs = ,
     var = view_frame(x, name, call),
     obsm = ,
@@ -122,7 +125,7 @@ frame_names <- function(x, margin) field(x, "slots")[[margin]]$keys
 
 # Columns of the file by name, in its order of cells or genes.
 file_columns <- function(x, margin, keys, call) {
-  frame <- paste0(field(x, "file")$prefix, margin)
+  frame <- element_path(field(x, "file"), margin)
   if (length(keys) == 1 && !is_cached(x, frame)) {
     column <- read_element(x, paste0(margin, "/", keys), call)
     return(set_names(list(column), keys))
@@ -133,6 +136,7 @@ file_columns <- function(x, margin, keys, call) {
 frame_column <- function(x, margin, name, call = caller_env()) {
   slot <- field(x, "slots")[[margin]]
   if (!name %in% slot$keys) {
+    check_not_unread(x, paste0(margin, "/", name), call)
     class <- "column_missing"
     abort_missing(name, slot$keys, paste("column of", margin), class, call)
   }
@@ -334,10 +338,13 @@ as.list.scoom_elements <- function(x, ...) {
   set_names(lapply(keys, \(key) element_or_abort(x, key, caller_env())), keys)
 }
 
+view_elements <- function(x, slot) as.list(new_elements(x, slot))
+
 element_or_abort <- function(e, name, call) {
   keys <- elements_keys(e)
   slot <- field(e, "slot")
   if (!name %in% keys) {
+    check_not_unread(field(e, "x"), paste0(slot, "/", name), call)
     # Where AnnData's own idiom asks whether something is there.
     class <- if (slot == "layers") "layer_missing" else "element_missing"
     abort_missing(name, keys, paste("element of", slot), class, call)

@@ -158,6 +158,29 @@ warn_unread <- function(unread, call = caller_env()) {
   )
 }
 
+# An element that is in the file but can't be read is not simply absent.
+check_not_unread <- function(x, element, call = caller_env()) {
+  file <- field(x, "file")
+  if (element == "X" && !is.null(field(x, "X"))) {
+    return(invisible())
+  }
+  element <- element_path(file, element)
+  at <- match(element, file$unread$element)
+  if (is.na(at)) {
+    return(invisible())
+  }
+  scoom_abort(
+    c(
+      "{.val {element}} can't be read.",
+      x = verbatim(sentence(file$unread$reason[[at]])),
+      i = "The file is {.path {file$path}}."
+    ),
+    class = "element_unread",
+    call = call,
+    element = element
+  )
+}
+
 # Names are read at once where that is quick.
 names_at_open <- 1e5
 
@@ -205,10 +228,15 @@ is_cached <- function(x, key) {
 
 # Reading --------------------------------------------------------------------
 
+# raw has a matrix and genes of its own, but the cells of the object.
+element_path <- function(file, element) {
+  if (grepl("^obs(/|$)", element)) element else paste0(file$prefix, element)
+}
+
 # An element of the file, whole, in the file's order.
 read_element <- function(x, element, call = caller_env()) {
   file <- field(x, "file")
-  element <- paste0(file$prefix, element)
+  element <- element_path(file, element)
   cached(x, element, \() {
     check_stamp(file, call)
     rs_unwrap(rs_h5ad_read(file$path, file$size, file$mtime, element), call)
@@ -218,7 +246,7 @@ read_element <- function(x, element, call = caller_env()) {
 # Names of all cells ("obs") or genes ("var") of the file.
 file_names <- function(x, margin, call = caller_env()) {
   file <- field(x, "file")
-  element <- if (margin == "obs") "obs" else paste0(file$prefix, margin)
+  element <- element_path(file, margin)
   cached(x, paste0("names:", element), \() {
     check_stamp(file, call)
     names <- rs_unwrap(

@@ -37,11 +37,13 @@ describe_x <- function(x) {
   if (is.null(recipe)) {
     return("X: none")
   }
-  paste0("X: ", describe_recipe(recipe, x))
+  at <- element_path(field(x, "file"), "X")
+  paste0("X: ", describe_recipe(recipe, x, at))
 }
 
-# Storage of a matrix: format, type, density, compression, chunks, size.
-describe_recipe <- function(recipe, x) {
+# Storage of a matrix: format, type, density, compression, chunks, size; and where
+# it is, unless that is `at`.
+describe_recipe <- function(recipe, x, at = "X") {
   if (!is.null(recipe$matrix)) {
     return(sprintf("%s, in memory", recipe$matrix$kind))
   }
@@ -63,7 +65,7 @@ describe_recipe <- function(recipe, x) {
       paste("chunks of", format_shape(info$chunk))
     },
     if (!is.na(info$bytes)) format_bytes(info$bytes),
-    if (info$element != "X") sprintf("from '%s'", info$element)
+    if (info$element != at) sprintf("from '%s'", info$element)
   )
   paste(parts, collapse = ", ")
 }
@@ -185,12 +187,7 @@ print.scoom_elements <- function(x, ...) {
 format.scoom_elements <- function(x, ...) {
   slot <- field(x, "slot")
   keys <- elements_keys(x)
-  title <- sprintf(
-    "%s with %s element%s",
-    slot,
-    length(keys),
-    if (length(keys) == 1) "" else "s"
-  )
+  title <- paste(slot, "with", counted(length(keys), "element"))
   lines <- vapply(keys, \(key) describe_element(field(x, "x"), slot, key), "")
   c(title, if (length(keys)) paste0("    ", keys, ": ", lines))
 }
@@ -199,7 +196,7 @@ format.scoom_elements <- function(x, ...) {
 describe_element <- function(x, slot, key) {
   set <- field(x, "slots")[[slot]]$set
   if (slot == "layers") {
-    return(describe_recipe(layer_recipe(x, key), x))
+    return(describe_recipe(layer_recipe(x, key), x, paste0("layers/", key)))
   }
   if (key %in% names(set)) {
     value <- set[[key]]
@@ -315,7 +312,7 @@ print.summary.scoom <- function(x, ...) {
     if (length(x$pending)) paste("pending:", paste(x$pending, collapse = " > "))
   )
   for (title in names(blocks)) {
-    table <- utils::capture.output(print(blocks[[title]], row.names = FALSE))
+    table <- paste0("  ", format_table(blocks[[title]]))
     lines <- c(lines, "", paste0(title, ":"), table)
   }
   writeLines(lines)
@@ -377,12 +374,13 @@ format_html <- function(x) {
       row("not read", text)
     }
   )
+  # Pandoc would look for Markdown inside the table.
   paste0(
-    "<details open><summary>scoom object with n_obs x n_vars = ",
+    "\n```{=html}\n<details open><summary>scoom object with n_obs x n_vars = ",
     format_shape(dim(x)),
     "</summary>\n<table>\n",
     paste(rows, collapse = "\n"),
-    "\n</table>\n</details>\n"
+    "\n</table>\n</details>\n```\n"
   )
 }
 

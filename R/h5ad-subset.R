@@ -32,7 +32,7 @@ NULL
 `[.scoom` <- function(x, i, j, ..., drop = FALSE) {
   call <- caller_env()
   n_index <- nargs() - 1 - (!missing(drop))
-  if (n_index == 0) {
+  if (n_index == 0 || n_index == 1 && missing(i)) {
     return(x)
   }
   if (n_index != 2) {

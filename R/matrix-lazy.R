@@ -81,7 +81,7 @@ names.scoom_matrix <- function(x) NULL
 `[.scoom_matrix` <- function(x, i, j, ..., drop = TRUE) {
   call <- caller_env()
   n_index <- nargs() - 1 - (!missing(drop))
-  if (n_index == 0) {
+  if (n_index == 0 || n_index == 1 && missing(i)) {
     return(x)
   }
   if (n_index != 2) {
@@ -182,9 +182,11 @@ print.scoom_matrix <- function(x, ...) {
 format.scoom_matrix <- function(x, ...) {
   recipe <- matrix_recipe(x)
   steps <- describe_chain(recipe)
+  layer <- field(x, "layer")
+  at <- if (is.null(layer)) "X" else paste0("layers/", layer)
   c(
     sprintf("<scoom_matrix> %s (cells x genes)", format_shape(dim(x))),
-    paste0("    ", describe_recipe(recipe, field(x, "x"))),
+    paste0("    ", describe_recipe(recipe, field(x, "x"), at)),
     if (length(steps)) paste("    pending:", paste(steps, collapse = " > "))
   )
 }

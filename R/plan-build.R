@@ -141,6 +141,7 @@ add_op <- function(x, op, call = caller_env()) {
 x_recipe <- function(x, call = caller_env()) {
   recipe <- field(x, "X")
   if (is.null(recipe)) {
+    check_not_unread(x, "X", call)
     layers <- field(x, "slots")$layers$keys
     scoom_abort(
       c(
@@ -226,6 +227,7 @@ layer_recipe <- function(x, layer, call = caller_env()) {
   check_string(layer, call = call)
   slot <- field(x, "slots")$layers
   if (!layer %in% slot$keys) {
+    check_not_unread(x, paste0("layers/", layer), call)
     abort_missing(layer, slot$keys, "layer", "layer_missing", call)
   }
   if (layer %in% names(slot$set)) {
