@@ -26,9 +26,7 @@ fn layer(module: &str) -> Option<usize> {
 /// The modules that `crate::` paths in `text` begin with, test code excepted.
 fn modules_used(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let lines = code
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or_default());
+    let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
     let code: String = lines.collect::<Vec<_>>().join(" ");
     let mut used = Vec::new();
     for after in code.split("crate::").skip(1) {
@@ -42,10 +40,7 @@ fn modules_used(text: &str) -> Vec<String> {
 }
 
 fn identifier(text: &str) -> String {
-    text.trim_start()
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
 /// The first identifiers of `a::{b, c}, d::e}`: `a` and `d`.
@@ -88,9 +83,7 @@ fn modules_use_only_the_layers_below() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for path in rust_files(CORE) {
-        let inside = path
-            .strip_prefix(&folder)
-            .expect("files are listed below the folder");
+        let inside = path.strip_prefix(&folder).expect("files are listed below the folder");
         let top = inside.components().next().expect("a file has a name");
         let module = top.as_os_str().to_string_lossy().replace(".rs", "");
         if module == "lib" {
@@ -99,11 +92,7 @@ fn modules_use_only_the_layers_below() {
         seen += 1;
         let text = read(&path);
         let found = violations(&module, &text);
-        wrong.extend(
-            found
-                .into_iter()
-                .map(|what| format!("{}: {what}", inside.display())),
-        );
+        wrong.extend(found.into_iter().map(|what| format!("{}: {what}", inside.display())));
     }
     assert!(seen > 10, "the sources of the core are not where they were");
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
@@ -111,24 +100,12 @@ fn modules_use_only_the_layers_below() {
 
 #[test]
 fn the_rule_sees_what_it_forbids() {
-    assert_eq!(
-        violations("matrix", "use crate::pass::Pass;"),
-        ["`matrix` uses `pass`"]
-    );
-    assert_eq!(
-        violations("qc", "let x = crate::de::test();"),
-        ["`qc` uses `de`"]
-    );
-    assert_eq!(
-        violations("ctx", "use crate::stats;"),
-        ["`ctx` uses `stats`"]
-    );
+    assert_eq!(violations("matrix", "use crate::pass::Pass;"), ["`matrix` uses `pass`"]);
+    assert_eq!(violations("qc", "let x = crate::de::test();"), ["`qc` uses `de`"]);
+    assert_eq!(violations("ctx", "use crate::stats;"), ["`ctx` uses `stats`"]);
     let group = "use crate::{error::{Error, Result},\n  pass::Pass, stats};";
     assert_eq!(violations("h5ad", group), ["`h5ad` uses `pass`"]);
-    assert_eq!(
-        violations("plots", ""),
-        ["`plots` has no place in the layers"]
-    );
+    assert_eq!(violations("plots", ""), ["`plots` has no place in the layers"]);
 }
 
 #[test]
@@ -141,31 +118,14 @@ fn the_rule_allows_what_it_should() {
 #[test]
 fn the_core_knows_nothing_of_r() {
     for path in rust_files(CORE) {
-        assert!(
-            !read(&path).contains("extendr"),
-            "{} names extendr",
-            path.display()
-        );
+        assert!(!read(&path).contains("extendr"), "{} names extendr", path.display());
     }
     let output = std::process::Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "-p",
-            "scoom-core",
-            "--edges",
-            "normal",
-            "--locked",
-            "--prefix",
-            "none",
-        ])
+        .args(["tree", "-p", "scoom-core", "--edges", "normal", "--locked", "--prefix", "none"])
         .current_dir(root().join("src/rust"))
         .output()
         .expect("cargo runs, it started this test");
     let tree = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        tree.contains("hdf5-metno"),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(tree.contains("hdf5-metno"), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!tree.contains("extendr"), "{tree}");
 }

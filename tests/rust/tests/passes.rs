@@ -137,8 +137,8 @@ proptest! {
             });
             let mut genes = vec![0.0; oracle.n_vars];
             let mut totals = vec![0.0; oracle.n_obs];
-            for i in 0..oracle.n_obs {
-                totals[i] = oracle.row(i).iter().sum();
+            for (i, total) in totals.iter_mut().enumerate() {
+                *total = oracle.row(i).iter().sum();
                 genes.iter_mut().zip(oracle.row(i)).for_each(|(a, b)| *a += b);
             }
             assert!(close(&one.genes, &genes));

@@ -69,6 +69,8 @@ struct RowFunction<'a> {
     usual_log: [f64; USUAL],
 }
 
+// Counts are compared exactly on purpose.
+#[allow(clippy::float_cmp)]
 impl<'a> RowFunction<'a> {
     fn new(normalize: &'a Normalize, log: Log1p, total: f64, table: &'a mut RowTable) -> Self {
         table.row += 1;
