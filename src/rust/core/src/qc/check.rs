@@ -1,12 +1,16 @@
 //! What the values of a matrix look like: finite, negative, integers, logarithms.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde::{Deserialize, Serialize};
 
 use super::row::{self, RowScan};
-use crate::error::{Error, Result};
-use crate::matrix::RowBlock;
-use crate::pass::Pass;
+use crate::ctx::Ctx;
+use crate::error::Result;
+use crate::matrix::{RowBlock, Source};
+use crate::pass::{Pass, stream};
 use crate::stats::log1p::exp_m1;
+use crate::transform::View;
 
 /// Where a value stands, in the view.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -161,17 +165,19 @@ impl Pass for CheckPass {
     }
 }
 
-/// Refuses values that sums and logarithms of counts can't take.
+/// Checks the first block of the view alone: enough to tell counts from
+/// logarithms, and quick whatever the size of the matrix.
 ///
 /// # Errors
-/// [`Error::InvalidValues`], naming the first cell and gene by position.
-pub fn require_counts(check: &ValueCheck) -> Result<()> {
-    match check.first_bad() {
-        None => Ok(()),
-        Some(Place { row, gene, value }) => Err(Error::InvalidValues {
-            message: format!("cell {} has {value} for gene {}", row + 1, gene + 1),
-        }),
-    }
+/// As [`stream`].
+pub fn check_first_block(source: &dyn Source, view: &View, ctx: &Ctx) -> Result<CheckPartial> {
+    let grid = source.grid();
+    let first = (0..grid.n_blocks()).find(|&block| view.touches(&grid.rows(block)));
+    let found = Mutex::new(CheckPass.empty());
+    stream(source, view, ctx, "checking values", first.into_iter(), |_, block| {
+        CheckPass.fold(block, &mut found.lock().unwrap_or_else(PoisonError::into_inner))
+    })?;
+    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[cfg(test)]
@@ -179,6 +185,7 @@ mod tests {
     use super::super::testing::{Matrix, run_every_way};
     use super::*;
     use crate::stats::log1p::ln_1p;
+    use crate::transform::Chain;
 
     #[test]
     fn bad_values_are_counted_and_placed() {
@@ -198,7 +205,7 @@ mod tests {
             Finding { count: 2, first: Some(Place { row: 12, gene: 3, value: -2.0 }) }
         );
         assert_eq!(got.values.fractional, Some(Place { row: 9, gene: 1, value: 0.5 }));
-        assert!(require_counts(&got.values).is_err());
+        assert_eq!(got.values.first_bad().unwrap().row, 7);
     }
 
     #[test]
@@ -206,7 +213,7 @@ mod tests {
         let mut matrix = Matrix::counts(30, 20, 2);
         let got = run_every_way(&matrix, &CheckPass);
         assert_eq!(got.values, ValueCheck::default());
-        assert!(require_counts(&got.values).is_ok());
+        assert_eq!(got.values.first_bad(), None);
         assert!(!got.is_log_normalized());
         for r in 0..30 {
             let total: f64 = matrix.dense[r].iter().sum();
@@ -217,6 +224,20 @@ mod tests {
         assert!(run_every_way(&matrix, &CheckPass).is_log_normalized());
         matrix.dense[3].iter_mut().for_each(|x| *x *= 1.1);
         assert!(!run_every_way(&matrix, &CheckPass).is_log_normalized());
+    }
+
+    #[test]
+    fn the_first_block_of_a_selection_is_checked() {
+        let mut matrix = Matrix::counts(30, 20, 3);
+        matrix.set(1, 4, -1.0);
+        matrix.set(20, 4, -1.0);
+        let ctx = Ctx::new(2, 1 << 30, std::path::PathBuf::new(), &crate::ctx::Silent);
+        for (rows, count) in [(0..30, 1), (5..30, 0), (20..22, 1), (0..0, 0)] {
+            let rows: Vec<usize> = rows.collect();
+            let view = View::new(30, 20, Some(&rows), &Chain::default()).unwrap();
+            let got = check_first_block(&matrix, &view, &ctx).unwrap();
+            assert_eq!(got.values.negative.count, count, "{rows:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod moments;
 mod row;
 mod totals;
 
-pub use check::{CheckPartial, CheckPass, Finding, Place, ValueCheck, require_counts};
+pub use check::{CheckPartial, CheckPass, Finding, Place, ValueCheck, check_first_block};
 pub use metrics::{CellMetrics, GeneMetrics, GeneSets, QcMetrics, QcPartial, QcPass};
 pub use moments::{GeneMoments, MomentsPartial, MomentsPass};
 pub use totals::{HighlyExpressedPass, TotalsPartial, TotalsPass, nonzero_median};

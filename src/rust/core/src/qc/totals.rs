@@ -2,14 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{ValueCheck, require_counts};
+use super::check::ValueCheck;
 use super::row;
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
 use crate::pass::Pass;
 
-/// The total of every row, some genes left out; refuses values that no count
-/// can have.
+/// The total of every row, some genes left out; checks the values on the way.
 #[derive(Debug, Clone, Default)]
 pub struct TotalsPass {
     excluded: Option<Vec<bool>>,
@@ -35,16 +34,13 @@ impl TotalsPass {
     }
 
     /// The totals in the order of the view.
-    ///
-    /// # Errors
-    /// [`Error::InvalidValues`] where a value is negative or not finite.
-    pub fn finish(&self, partial: &TotalsPartial, n_obs: usize) -> Result<Vec<f64>> {
-        require_counts(&partial.check)?;
+    #[must_use]
+    pub fn finish(&self, partial: &TotalsPartial, n_obs: usize) -> Vec<f64> {
         let mut totals = vec![0.0; n_obs];
         for (&row, &total) in partial.rows.iter().zip(&partial.totals) {
             totals[row] = total;
         }
-        Ok(totals)
+        totals
     }
 }
 
@@ -53,7 +49,8 @@ impl TotalsPass {
 pub struct TotalsPartial {
     rows: Vec<usize>,
     totals: Vec<f64>,
-    check: ValueCheck,
+    /// What the values look like.
+    pub check: ValueCheck,
 }
 
 impl Pass for TotalsPass {
@@ -154,7 +151,7 @@ mod tests {
         let matrix = Matrix::counts(40, 25, 8);
         for excluded in [vec![], vec![3, 24]] {
             let pass = TotalsPass::new(25, &excluded).unwrap();
-            let got = pass.finish(&run_every_way(&matrix, &pass), 40).unwrap();
+            let got = pass.finish(&run_every_way(&matrix, &pass), 40);
             let want: Vec<f64> = matrix
                 .dense
                 .iter()
@@ -166,12 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn negative_values_are_refused_by_place() {
+    fn negative_values_are_placed() {
         let mut matrix = Matrix::counts(10, 5, 9);
         matrix.set(4, 2, -1.0);
         let pass = TotalsPass::new(5, &[]).unwrap();
-        let error = pass.finish(&run_every_way(&matrix, &pass), 10).unwrap_err();
-        assert_eq!(error.to_string(), "cell 5 has -1 for gene 3");
+        let bad = run_every_way(&matrix, &pass).check.first_bad().unwrap();
+        assert_eq!((bad.row, bad.gene), (4, 2));
     }
 
     #[test]

@@ -1,0 +1,65 @@
+#' Scale genes to unit variance
+#'
+#' Subtracts the mean of every gene and divides by its standard deviation. Lazy:
+#' only [run_pca()] and what you read from `x$X` yourself use the scaled values.
+#'
+#' @details
+#' Values become \eqn{z_{ij} = (x_{ij} - m_j) / s_j}, with mean \eqn{m_j} and standard
+#' deviation \eqn{s_j} (divisor \eqn{n - 1}) over the cells that are selected now. A
+#' gene that does not vary has \eqn{s_j = 1}. With `max_value` \eqn{c}, larger values
+#' become \eqn{c} and, when centred, those below \eqn{-c} become \eqn{-c}.
+#'
+#' Nothing becomes dense: zeros of a gene share one value, which the engine keeps
+#' apart. Means and deviations come from [find_variable_genes()] where it has read
+#' the same cells, otherwise from one pass over the file when they are first
+#' needed. Tests such as [find_markers()] leave scaling out.
+#'
+#' @param x An object opened by [open_h5ad()].
+#' @param zero_center Whether to subtract means.
+#' @param max_value Values are clipped to this; `NULL` for no clipping. A common
+#'   choice is 10.
+#' @returns `x`, whose X is scaled.
+#' @export
+#' @examples
+#' x <- open_h5ad(example_h5ad()) |>
+#'   normalize_total(target_sum = 1e4) |>
+#'   log1p() |>
+#'   scale_genes(max_value = 10)
+#' x$X[1:3, 1:5]
+scale_genes <- function(x, zero_center = TRUE, max_value = NULL) {
+  check_scoom(x)
+  check_flag(zero_center)
+  check_number(max_value, allow_null = TRUE)
+  call <- current_env()
+  if (!is.null(max_value) && max_value <= 0) {
+    abort_type(max_value, "a number above 0", "max_value", call)
+  }
+  op <- list(
+    op = "scale",
+    zero_center = zero_center,
+    max_value = if (!is.null(max_value)) as.double(max_value)
+  )
+  known <- known_moments(x, call)
+  if (!is.null(known)) {
+    op$mean <- known$mean
+    op$sd <- known$sd
+  }
+  add_op(x, op, call)
+}
+
+# Means and deviations of the genes selected now, if the same cells were read.
+known_moments <- function(x, call) {
+  moments <- field(x, "moments")
+  now <- matrix_state(x, x_recipe(x, call))
+  if (!same_values(moments$state, now) || !identical(moments$state$rows, now$rows)) {
+    return(NULL)
+  }
+  at <- positions_in(moments$state$cols, now$cols)
+  if (anyNA(at)) {
+    return(NULL)
+  }
+  at <- at %||% seq_len(n_vars(x))
+  # A gene that does not vary stays as it is, centred.
+  sd <- sqrt(moments$var[at])
+  list(mean = moments$mean[at], sd = ifelse(is.finite(sd) & sd > 0, sd, 1))
+}
