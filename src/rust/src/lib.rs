@@ -12,9 +12,11 @@ mod convert;
 mod embed;
 mod guard;
 mod h5ad;
+mod hvg;
 mod interrupt;
 mod matrix;
 mod plan;
+mod qc;
 
 use extendr_api::prelude::*;
 
@@ -23,6 +25,8 @@ extendr_module! {
     use embed;
     use guard;
     use h5ad;
+    use hvg;
     use matrix;
     use plan;
+    use qc;
 }
