@@ -36,6 +36,11 @@ rs_h5ad_read <- function(path, size, mtime, element) .Call(wrap__rs_h5ad_read, p
 #' @noRd
 rs_h5ad_names <- function(path, size, mtime, frame) .Call(wrap__rs_h5ad_names, path, size, mtime, frame)
 
+#' The dispersion method, from the moments of values that are not logarithms.
+#' `args`: `mean`, `var`, `n_bins`, and `n_top` or the four bounds.
+#' @noRd
+rs_hvg_seurat <- function(args) .Call(wrap__rs_hvg_seurat, args)
+
 #' The values of a plan's view.
 #'
 #' `args$form` is `"genes_by_cells"` (compressed columns, a gene's row index
@@ -52,3 +57,31 @@ rs_matrix_sums <- function(plan, args, ctx, mode) .Call(wrap__rs_matrix_sums, pl
 #' Shape of a plan's view, its grid, and how often a sweep reads the file.
 #' @noRd
 rs_plan_info <- function(plan, ctx) .Call(wrap__rs_plan_info, plan, ctx)
+
+#' Metrics of cells and genes. `args`: `sets`, a list of positions of genes;
+#' `tops`, ascending numbers of genes.
+#' @noRd
+rs_qc_metrics <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_metrics, plan, args, ctx, mode)
+
+#' Number of cells with a value, mean and variance of every gene; with
+#' `args$linear` also those of the values before the logarithm.
+#' @noRd
+rs_qc_gene_moments <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_gene_moments, plan, args, ctx, mode)
+
+#' Total of every cell without the genes `args$excluded`, the median of those
+#' above zero, and what the values look like.
+#' @noRd
+rs_qc_totals <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_totals, plan, args, ctx, mode)
+
+#' The median of the totals above zero; NaN where there is none.
+#' @noRd
+rs_qc_median <- function(totals) .Call(wrap__rs_qc_median, totals)
+
+#' Positions of the genes that take more than `args$max_fraction` of the total
+#' in some cell.
+#' @noRd
+rs_qc_highly_expressed <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_highly_expressed, plan, args, ctx, mode)
+
+#' What the values look like; with `args$first` those of the first rows alone.
+#' @noRd
+rs_qc_check <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_check, plan, args, ctx, mode)
