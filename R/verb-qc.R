@@ -354,7 +354,6 @@ matrix_state <- function(x, recipe) {
 
 remember_qc <- function(x, layer, found, sets, tops) {
   recipe <- if (is.null(layer)) x_recipe(x) else layer_recipe(x, layer)
-  slots <- field(x, "slots")
   set_field(
     x,
     "qc",
@@ -381,11 +380,11 @@ warn_stale_qc <- function(x, margin, used, call = caller_env()) {
   }
   other <- if (margin == "obs") "genes" else "cells"
   again <- if (margin == "obs") "" else
-    " {.arg min_cells} and {.arg min_counts} of {.fn filter_genes} count anew."
+    " So do {.arg min_cells} and {.arg min_counts}."
   scoom_warn(
     c(
-      "{.field {used}} {?was/were} computed on other {other}.",
-      i = paste0("{.fn calc_qc_metrics} brings {?it/them} up to date.", again)
+      "{.field {used}} {cli::qty(length(used))}{?was/were} computed on other {other}.",
+      i = paste0("{.fn calc_qc_metrics} computes anew.", again)
     ),
     class = "stale_qc",
     call = call,
