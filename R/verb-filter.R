@@ -185,7 +185,9 @@ abort_condition <- function(condition, error, x, margin, call) {
   have <- frame_names(x, margin)
   named <- all.vars(quo_squash(condition))
   env <- quo_get_env(condition)
-  unknown <- named[!named %in% have & !vapply(named, env_has, NA, env = env, inherit = TRUE)]
+  unknown <- named[
+    !named %in% have & !vapply(named, env_has, NA, env = env, inherit = TRUE)
+  ]
   if (length(unknown)) {
     what <- paste("column of", margin)
     abort_missing(unknown[[1]], have, what, "column_missing", call)
@@ -217,5 +219,9 @@ keep_margin <- function(x, margin, keep) {
   if (n_kept == n) {
     return(x)
   }
-  if (margin == "obs") subset_cells(x, which(keep)) else subset_genes(x, which(keep))
+  if (margin == "obs") {
+    subset_cells(x, which(keep))
+  } else {
+    subset_genes(x, which(keep))
+  }
 }

@@ -41,7 +41,8 @@ log_transform <- function(x, base = NULL) {
 #' @rdname log_transform
 #' @export
 log1p.scoom <- function(x) {
-  take_log(x, NULL, current_env())
+  # Dispatched from a primitive, whose frame has no call to show.
+  take_log(x, NULL, quote(log1p()))
 }
 
 take_log <- function(x, base, call) {

@@ -99,8 +99,11 @@ median_total <- function(x, excluded, pass, call) {
     scoom_abort(
       c(
         "There is no median total.",
-        x = if (n_obs(x) == 0) "There are no cells." else
-          "No cell has a count.",
+        x = if (n_obs(x) == 0) {
+          "There are no cells."
+        } else {
+          "No cell has a count."
+        },
         i = "Give {.arg target_sum}."
       ),
       class = "no_counts",

@@ -379,8 +379,11 @@ warn_stale_qc <- function(x, margin, used, call = caller_env()) {
     return(invisible())
   }
   other <- if (margin == "obs") "genes" else "cells"
-  again <- if (margin == "obs") "" else
+  again <- if (margin == "obs") {
+    ""
+  } else {
     " So do {.arg min_cells} and {.arg min_counts}."
+  }
   scoom_warn(
     c(
       "{.field {used}} {cli::qty(length(used))}{?was/were} computed on other {other}.",
@@ -400,7 +403,13 @@ known_totals <- function(x) {
     return(NULL)
   }
   at <- positions_in(qc$state$rows, now$rows)
-  if (anyNA(at)) NULL else if (is.null(at)) qc$totals else qc$totals[at]
+  if (anyNA(at)) {
+    NULL
+  } else if (is.null(at)) {
+    qc$totals
+  } else {
+    qc$totals[at]
+  }
 }
 
 # Cells and counts of the genes selected now, or NULL where the metrics can't tell.
@@ -430,5 +439,11 @@ positions_in <- function(then, now) {
   if (identical(then, now)) {
     return(NULL)
   }
-  if (is.null(then)) now else if (is.null(now)) NA else match(now, then)
+  if (is.null(then)) {
+    now
+  } else if (is.null(now)) {
+    NA
+  } else {
+    match(now, then)
+  }
 }

@@ -51,7 +51,9 @@ scale_genes <- function(x, zero_center = TRUE, max_value = NULL) {
 known_moments <- function(x, call) {
   moments <- field(x, "moments")
   now <- matrix_state(x, x_recipe(x, call))
-  if (!same_values(moments$state, now) || !identical(moments$state$rows, now$rows)) {
+  if (
+    !same_values(moments$state, now) || !identical(moments$state$rows, now$rows)
+  ) {
     return(NULL)
   }
   at <- positions_in(moments$state$cols, now$cols)

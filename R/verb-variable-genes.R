@@ -168,12 +168,19 @@ remember_moments <- function(x, moments) {
 # themselves says that they are logarithms, a message does.
 log_plan <- function(x, layer, call = caller_env()) {
   plan <- scoom_plan(x, layer = layer, drop_scale = TRUE, call = call)
-  in_chain <- any(vapply(plan$ops, \(op) op$op %in% c("normalize", "log1p"), NA))
+  in_chain <- any(vapply(
+    plan$ops,
+    \(op) op$op %in% c("normalize", "log1p"),
+    NA
+  ))
   if (in_chain || !is.null(plan$stored_log)) {
     return(plan)
   }
-  recipe <- if (is.null(layer)) x_recipe(x, call) else
+  recipe <- if (is.null(layer)) {
+    x_recipe(x, call)
+  } else {
     layer_recipe(x, layer, call)
+  }
   seen <- peek_values(x, recipe, call)
   is_log <- is_true(seen$is_log_normalized) ||
     !is.null(seen) && looks_logged(seen)
