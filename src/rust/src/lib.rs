@@ -7,6 +7,11 @@
 //! itself reaches C as a format string.
 
 #![expect(missing_docs, reason = "`extendr_module!` makes public functions without")]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::used_underscore_binding,
+    reason = "`#[extendr]` takes its arguments by value and wraps them in underscores"
+)]
 
 mod convert;
 mod embed;

@@ -351,8 +351,8 @@ mod tests {
             let v = &found.loadings[k * G..(k + 1) * G];
             let scores: Vec<f64> =
                 z.chunks(G).map(|row| row.iter().zip(v).map(|(a, b)| a * b).sum()).collect();
-            for i in 0..N {
-                assert!((scores[i] - found.scores[k * N + i]).abs() < 1e-10);
+            for (i, score) in scores.iter().enumerate() {
+                assert!((score - found.scores[k * N + i]).abs() < 1e-10);
             }
             // Z'Z v = (n - 1) lambda v
             for g in 0..G {

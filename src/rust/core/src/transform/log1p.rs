@@ -98,7 +98,6 @@ impl<'a> RowFunction<'a> {
 
     /// The value before and after the logarithm.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "a call for each value costs as much as the look-up")]
     fn value(&mut self, x: f64) -> (f64, f64) {
         // Adding 2^52 leaves a small integer in the lowest bits; whatever comes
         // out for other numbers does not compare equal to them.
