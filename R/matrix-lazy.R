@@ -241,22 +241,54 @@ collect_sparse <- function(m, form = "cells_by_genes", call = caller_env()) {
 }
 
 collect <- function(m, form, call = caller_env()) {
+  check_loadable(m, form, call)
   plan <- matrix_plan(m, call)
   ctx <- scoom_ctx(progress = NULL, label = "Loading", call = call)
   withCallingHandlers(
     rs_unwrap(rs_matrix_collect(plan, list(form = form), ctx), call),
-    scoom_error_too_large = \(e) {
-      scoom_abort(
-        c(
-          "The matrix is too large to load.",
-          x = verbatim(conditionMessage(e)),
-          i = "{.code m$chunks(n)} hands it out in blocks of rows, {.fn chunk_apply} applies a function to them.",
-          i = "Sums, means and variances work on the file; a selection such as {.code m[cells, genes]} may fit."
-        ),
-        class = "too_large",
-        call = call
+    scoom_error_too_large = \(e) abort_too_large(conditionMessage(e), call)
+  )
+}
+
+# What can be known to be too large before it is read.
+check_loadable <- function(m, form, call) {
+  x <- field(m, "x")
+  if (form == "dense") {
+    needed <- 8 * prod(dim(m))
+    if (needed > memory_limit()) {
+      reason <- sprintf(
+        "%s values need %s, and there is %s.",
+        format_shape(dim(m)),
+        format_bytes(needed),
+        format_bytes(memory_limit())
       )
+      abort_too_large(reason, call)
     }
+    return(invisible())
+  }
+  info <- matrix_info(matrix_recipe(m, call), x)
+  is_whole <- is.null(field(x, "rows")) && is.null(field(x, "cols"))
+  most <- .Machine$integer.max
+  if (is_whole && !is.null(info) && info$kind != "dense" && info$nnz > most) {
+    reason <- sprintf(
+      "It has %s stored values; a sparse matrix in R holds %s.",
+      format_count(info$nnz),
+      format_count(most)
+    )
+    abort_too_large(reason, call)
+  }
+}
+
+abort_too_large <- function(reason, call) {
+  scoom_abort(
+    c(
+      "The matrix is too large to load.",
+      x = verbatim(reason),
+      i = "{.code m$chunks(n)} hands it out in blocks of rows, {.fn chunk_apply} applies a function to them.",
+      i = "Sums, means and variances work on the file; a selection such as {.code m[cells, genes]} may fit."
+    ),
+    class = "too_large",
+    call = call
   )
 }
 

@@ -150,14 +150,17 @@ cgroup_cores <- function() {
   max(1, quota / period)
 }
 
-default_memory <- function() {
+default_memory <- function() memory_limit() / 4
+
+# Memory of the machine, or what this process is allowed of it.
+memory_limit <- function() {
   limits <- c(
     total_memory(),
     read_number_or_null("/sys/fs/cgroup/memory.max"),
     read_number_or_null("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
     env_number("SLURM_MEM_PER_NODE") * 2^20
   )
-  if (length(limits)) min(limits) / 4 else 2e9
+  if (length(limits)) min(limits) else 8e9
 }
 
 total_memory <- function() {

@@ -44,7 +44,9 @@ local_wide_h5ad <- function(n_obs = 20000, env = parent.frame()) {
     group <- file$create_group(name)
     encode(group, "dataframe", "0.2.0")
     hdf5r::h5attr(group, "_index") <- "_index"
-    hdf5r::h5attr(group, "column-order") <- character()
+    hdf5r::h5attr(group, "column-order") <- "position"
+    group[["position"]] <- seq_along(names)
+    encode(group[["position"]], "array", "0.2.0")
     group[["_index"]] <- names
     encode(group[["_index"]], "string-array", "0.2.0")
   }

@@ -1,0 +1,52 @@
+test_that("the plan of an object is explained", {
+  withr::local_options(scoom.threads = 2, scoom.memory = "1GB")
+  x <- open_example()
+  expect_snapshot({
+    explain_plan(x)
+    y <- add_op(x[1:500, 1:100], list(op = "log1p", base = NULL))
+    y <- add_op(y, list(op = "scale", zero_center = TRUE, max_value = NULL))
+    explain_plan(y, "run_pca")
+  })
+})
+
+test_that("what is explained is returned, and nothing is computed for it", {
+  x <- add_op(
+    open_example(),
+    list(op = "scale", zero_center = TRUE, max_value = NULL)
+  )
+  capture.output(e <- explain_plan(x))
+  expect_identical(c(e$n_obs, e$n_vars, e$n_values), c(2000, 2000, 655740))
+  expect_identical(e$reads_per_pass, 1)
+  expect_identical(e$chain, "scale")
+  expect_identical(e$verbs$passes[e$verbs$verb == "run_pca"], 3)
+  expect_length(ls(cache_of(x), pattern = "^scale:"), 0)
+})
+
+test_that("a file stored by columns is read more often where memory is small", {
+  x <- open_fixture("engine-csc")
+  capture.output(rich <- explain_plan(x))
+  expect_identical(rich$reads_per_pass, 1)
+  info <- rs_unwrap(rs_plan_info(
+    scoom_plan(x),
+    within(scoom_ctx(), memory <- 5e4)
+  ))
+  expect_gt(info$reads_per_sweep, 1)
+})
+
+test_that("bounds grow with what they are evaluated for", {
+  x <- open_example()
+  capture.output({
+    few <- explain_plan(x, "find_markers", n_groups = 2)
+    many <- explain_plan(x, "find_markers", n_groups = 200)
+  })
+  expect_gt(many$verbs$memory_bytes, few$verbs$memory_bytes)
+})
+
+test_that("unknown verbs and objects are errors", {
+  expect_error(explain_plan(1), class = "scoom_error_invalid_input")
+  expect_error(
+    explain_plan(open_example(), 1),
+    class = "scoom_error_invalid_input"
+  )
+  expect_snapshot(error = TRUE, explain_plan(open_example(), "run_pac"))
+})
