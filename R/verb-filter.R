@@ -67,13 +67,13 @@ filter_genes <- function(
     found <- known_gene_counts(x, layer) %||%
       count_genes(x, layer, by_counts, threads, BPPARAM, progress, call)
     keep <- keep &
-      within(found$n_cells, min_cells, max_cells) &
-      within(found$counts, min_counts, max_counts)
+      in_bounds(found$n_cells, min_cells, max_cells) &
+      in_bounds(found$counts, min_counts, max_counts)
   }
   keep_margin(x, "var", keep)
 }
 
-within <- function(values, least, largest) {
+in_bounds <- function(values, least, largest) {
   values >= (least %||% -Inf) & values <= (largest %||% Inf)
 }
 

@@ -1,5 +1,5 @@
 //! Times the engine on one file. Compare CPU seconds (`time`) on a busy machine.
-//! usage: passes FILE {inflate|h5dread|decode|log1p|linear} [threads]
+//! usage: passes FILE {inflate|h5dread|decode|qc|qc-top|log1p|linear|moments} [threads]
 //! `inflate` is the unit: the same chunks read, inflated and thrown away;
 //! `h5dread` lets libhdf5 read them, on one thread.
 
@@ -14,6 +14,7 @@ use scoom_core::h5ad::filters::Inflater;
 use scoom_core::h5ad::raw::RawArray;
 use scoom_core::matrix::{RowBlock, open_matrix};
 use scoom_core::pass::{Pass, run};
+use scoom_core::qc::{GeneSets, MomentsPass, QcPass};
 use scoom_core::transform::{Chain, Op, View};
 
 fn bare_inflate(path: &str, threads: usize) -> Result<u64> {
@@ -111,14 +112,30 @@ fn main() -> Result<()> {
     let ctx = Ctx::new(threads, 2 << 30, std::env::temp_dir(), &Silent);
     let (n, m) = (source.n_obs(), source.n_vars());
     let mut ops = vec![];
-    if mode != "decode" {
+    if !["decode", "qc", "qc-top"].contains(&mode.as_str()) {
         ops = vec![Op::Normalize { target: 1e4, excluded: vec![] }, Op::Log1p { base: None }];
     }
     let mut view = View::new(n, m, None, &Chain { ops, stored_log: None })?;
-    if mode == "linear" {
+    if mode == "linear" || mode == "moments" {
         view = view.with_linear();
     }
-    run(source.as_ref(), &view, &ctx, &mode, &Nothing)?;
+    match mode.as_str() {
+        "qc" | "qc-top" => {
+            let sets = GeneSets::new(m, &[(0..m.min(13)).collect()])?;
+            let tops = if mode == "qc" { vec![] } else { vec![50, 100, 200, 500] };
+            let pass = QcPass::new(m, sets, tops)?;
+            let partial = run(source.as_ref(), &view, &ctx, &mode, &pass)?;
+            std::hint::black_box(pass.finish(&partial, n)?);
+        }
+        "moments" => {
+            let pass = MomentsPass::new(m).with_linear();
+            let partial = run(source.as_ref(), &view, &ctx, &mode, &pass)?;
+            std::hint::black_box(pass.finish(&partial, &view)?);
+        }
+        _ => {
+            run(source.as_ref(), &view, &ctx, &mode, &Nothing)?;
+        }
+    }
     println!("{mode}: {:.3} s", start.elapsed().as_secs_f64());
     Ok(())
 }
