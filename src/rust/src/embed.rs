@@ -54,7 +54,7 @@ fn rs_pca_loadings(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
 #[extendr]
 fn rs_pca_scores(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
     guard(|| {
-        let plan = Plan::from_robj(&plan)?;
+        let plan = Plan::from_robj(&plan)?.with_sorted_rows();
         let args = Args::new(&args);
         let (loadings, sums) = (args.numbers("loadings")?, args.numbers("sums")?);
         let (n_obs, n_vars) = (plan.view().n_obs(), plan.view().n_vars());

@@ -1,0 +1,327 @@
+#' Compute principal components
+#'
+#' Exact principal components of the cells, by default on the highly variable
+#' genes. A running verb: the file is read once where the genes fit into
+#' memory, otherwise two or three times.
+#'
+#' @details
+#' The chain decides what is decomposed. With [scale_genes()] in it, genes are
+#' standardised and clipped as it says, and centred again, since clipping moves
+#' their means: so do scanpy and scikit-learn. Without it, genes are centred
+#' only.
+#'
+#' 1. The values of the genes are packed into memory as the file is read, where a
+#'    third of `options(scoom.memory)` holds them. Otherwise each further step
+#'    reads the file.
+#' 2. Means and standard deviations of the genes, if the chain scales and
+#'    [find_variable_genes()] has not computed them on the same cells.
+#' 3. The covariance of the genes in float64. A standardised value is a constant
+#'    of its gene plus a part that is nonzero only where the matrix is, so
+#'    that nothing becomes dense: \eqn{C = (\sum_i s_i s_i^T - S S^T / n) / (n - 1)}
+#'    with \eqn{S = \sum_i s_i}.
+#' 4. Its leading eigenvectors to machine precision are the loadings, its
+#'    eigenvalues the variances. The sign of each loading vector is such that its
+#'    largest entry by size is positive.
+#' 5. The scores: centred values times loadings.
+#'
+#' There are no random projections and there is no fixed number of iterations:
+#' the result is that of a full singular value decomposition of the dense
+#' matrix. Where the covariance takes more than a quarter of the memory budget
+#' (more than 4,500 genes at 2 GB), block Krylov iterations with a test of
+#' convergence replace steps 3 and 4; each is a pass over the packed genes or the
+#' file. Results do not depend on threads or workers, to the last bit.
+#'
+#' Memory: \eqn{10 v + 24 g^2} bytes for the \eqn{v} stored values of the \eqn{g} genes (or
+#' \eqn{24 g^2} and two or three reads where the budget is smaller), and \eqn{16 n k} bytes
+#' of scores for \eqn{n} cells and \eqn{k} components.
+#'
+#' Workers of `BPPARAM` each read their part of the file once for the
+#' covariance and once for the scores, and once more for the moments where they
+#' are not known.
+#'
+#' @inheritParams calc_qc_metrics
+#' @param n_comps The number of components; fewer than there are cells and genes.
+#' @param features Genes to use, by name, position or logical. `NULL` takes those
+#'   marked in `var$highly_variable`, or all genes where there is no such column.
+#' @param layer A layer to decompose; `NULL` for X with its chain.
+#' @param key The name of the scores in `obsm`. Loadings and variances are
+#'   `varm$PCs` and `uns$pca` for the default, otherwise they have this name too.
+#' @returns `x` with
+#'   * `obsm$X_pca`: scores, cells x components, columns `PC1`, `PC2`, ...;
+#'   * `varm$PCs`: loadings, genes x components; zero for genes that were not used;
+#'   * `uns$pca`: a list of `params`, `variance` (of each component, divisor
+#'     \eqn{n - 1}), `variance_ratio` (its share in the variance of all genes used) and
+#'     `total_variance` (of all genes used).
+#' @references
+#' Pearson (1901) On lines and planes of closest fit to systems of points in
+#' space. *Philosophical Magazine* 2, 559. \doi{10.1080/14786440109462720}
+#'
+#' Wolf, Angerer, Theis (2018) SCANPY: large-scale single-cell gene expression data
+#' analysis. *Genome Biology* 19, 15. \doi{10.1186/s13059-017-1382-0}
+#' @seealso [find_variable_genes()], [scale_genes()]
+#' @export
+#' @examples
+#' x <- open_h5ad(example_h5ad()) |>
+#'   normalize_total(target_sum = 1e4) |>
+#'   log1p() |>
+#'   find_variable_genes(n_top = 500) |>
+#'   scale_genes(max_value = 10) |>
+#'   run_pca(n_comps = 20)
+#' x$obsm$X_pca[1:3, 1:4]
+#' round(x$uns$pca$variance_ratio, 4)
+run_pca <- function(
+  x,
+  n_comps = 50,
+  features = NULL,
+  layer = NULL,
+  key = "X_pca",
+  threads = NULL,
+  BPPARAM = NULL,
+  progress = NULL
+) {
+  call <- current_env()
+  check_scoom(x)
+  check_count(n_comps, min = 1)
+  check_string(layer, allow_null = TRUE)
+  check_string(key)
+  genes <- pca_genes(x, features, call)
+  check_n_comps(n_comps, n_obs(x), length(genes), call)
+  recipe <- if (is.null(layer)) {
+    x_recipe(x, call)
+  } else {
+    layer_recipe(x, layer, call)
+  }
+  note_counts(x, recipe, layer, call)
+  if (length(genes) < n_vars(x)) {
+    recipe <- recipe_genes(recipe, genes)
+  }
+  run <- list(threads = threads, progress = progress, label = "Components")
+  found <- if (is.null(BPPARAM)) {
+    pca_here(x, recipe, n_comps, run, call)
+  } else {
+    pca_on_workers(x, recipe, n_comps, BPPARAM, run, call)
+  }
+  scale <- Find(\(op) op$op == "scale", recipe$ops)
+  params <- list(
+    n_comps = as.integer(n_comps),
+    features = if (!is.null(features)) {
+      "given"
+    } else if ("highly_variable" %in% frame_names(x, "var")) {
+      "highly_variable"
+    } else {
+      "all"
+    },
+    n_features = length(genes),
+    layer = layer,
+    scaled = !is.null(scale),
+    max_value = scale$max_value
+  )
+  add_pca(x, found, genes, key, params)
+}
+
+# Genes ---------------------------------------------------------------------------
+
+# Positions in ascending order: the result must not depend on the order given.
+pca_genes <- function(x, features, call) {
+  genes <- if (is.null(features)) {
+    marked_genes(x, call)
+  } else {
+    resolve_genes(x, features, call)
+  }
+  n_repeated <- sum(duplicated(genes))
+  if (n_repeated > 0) {
+    scoom_inform(
+      c(
+        i = "{n_repeated} repeated gene{?s} of {.arg features} {?is/are} used once."
+      ),
+      class = "features_repeated"
+    )
+  }
+  if (!length(genes)) {
+    scoom_abort(
+      c(
+        "There are no genes to compute components of.",
+        x = if (n_vars(x) == 0) {
+          "The object has no genes."
+        } else if (is.null(features)) {
+          "No gene is marked in {.code var$highly_variable}."
+        } else {
+          "{.arg features} selects none."
+        }
+      ),
+      class = "no_features",
+      call = call
+    )
+  }
+  sort(unique(genes))
+}
+
+marked_genes <- function(x, call) {
+  if (!"highly_variable" %in% frame_names(x, "var")) {
+    scoom_inform(
+      c(
+        i = "No genes are marked as highly variable: all {format_count(n_vars(x))} are used.",
+        i = "{.fn find_variable_genes} marks them; {.arg features} takes others."
+      ),
+      class = "all_genes_used"
+    )
+    return(seq_len(n_vars(x)))
+  }
+  marked <- var_column(x, "highly_variable", call)
+  if (!is.logical(marked)) {
+    scoom_abort(
+      c(
+        "{.code var$highly_variable} must be logical.",
+        x = "It is {.obj_type_friendly {marked}}.",
+        i = "{.arg features} takes the genes themselves."
+      ),
+      class = "invalid_input",
+      call = call
+    )
+  }
+  which(marked)
+}
+
+check_n_comps <- function(n_comps, n_cells, n_genes, call) {
+  most <- max(min(n_cells, n_genes) - 1, 0)
+  if (n_comps <= most) {
+    return(invisible())
+  }
+  scoom_abort(
+    c(
+      "{.arg n_comps} is too large.",
+      x = "{format_count(n_cells)} cell{cli::qty(n_cells)}{?s} and {format_count(n_genes)} gene{cli::qty(n_genes)}{?s} have at most {most} component{cli::qty(most)}{?s}, not {n_comps}."
+    ),
+    class = "too_many_components",
+    call = call,
+    argument = "n_comps",
+    maximum = most
+  )
+}
+
+# Components of raw counts show the depth of sequencing before anything else.
+note_counts <- function(x, recipe, layer, call) {
+  if (!looks_raw(x, recipe, call)) {
+    return(invisible())
+  }
+  what <- if (is.null(layer)) "X" else paste0("layers$", layer)
+  scoom_inform(
+    c(
+      "!" = "{.field {what}} holds counts that are not normalised.",
+      i = "Usually {.code normalize_total(target_sum = 1e4) |> log1p()} comes first."
+    ),
+    class = "not_normalized"
+  )
+}
+
+# Whether nothing was done to a matrix whose first values are whole numbers.
+looks_raw <- function(x, recipe, call = caller_env()) {
+  done <- recipe_has(recipe, "normalize") || recipe_has(recipe, "log1p")
+  if (done || !is.null(stored_log(x, recipe, call))) {
+    return(FALSE)
+  }
+  seen <- peek_values(x, recipe, call)$check
+  !is.null(seen) && is.null(seen$fractional) && is.null(seen$negative$first)
+}
+
+# Running -------------------------------------------------------------------------
+
+# The engine standardises by itself: it packs the plain values, and takes means
+# and deviations from them where these are of the same cells.
+pca_here <- function(x, recipe, n_comps, run, call) {
+  scale <- Find(\(op) op$op == "scale", recipe$ops)
+  own_cells <- is.null(scale$mean) && identical(scale$rows, recipe$rows)
+  if (!is.null(scale) && !own_cells) {
+    scale <- Find(
+      \(op) op$op == "scale",
+      recipe_plan(x, recipe, call = call)$ops
+    )
+  }
+  plan <- recipe_plan(x, recipe, drop_scale = TRUE, call = call)
+  args <- list(
+    n_comps = n_comps,
+    scale = if (!is.null(scale)) without(scale, c("op", "rows"))
+  )
+  ctx <- scoom_ctx(run$threads, run$progress, run$label, call)
+  rs_unwrap(rs_pca(plan, args, ctx), call)
+}
+
+pca_on_workers <- function(x, recipe, n_comps, BPPARAM, run, call) {
+  check_covariance_fits(recipe, x, call)
+  on_workers <- function(fn, plan, args) {
+    run_pass(
+      fn,
+      plan,
+      args,
+      threads = run$threads,
+      BPPARAM = BPPARAM,
+      progress = run$progress,
+      label = run$label,
+      call = call
+    )
+  }
+  plan <- recipe_plan(x, without_scale(recipe), call = call)
+  scale <- Find(\(op) op$op == "scale", recipe$ops)
+  if (!is.null(scale)) {
+    own_cells <- is.null(scale$mean) && identical(scale$rows, recipe$rows)
+    if (own_cells) {
+      moments <- on_workers(rs_matrix_sums, plan, list(margin = "columns"))
+      scale$mean <- moments$mean
+      scale$sd <- sqrt(moments$var)
+      scale$rows <- NULL
+      plan$ops <- c(plan$ops, list(scale))
+    } else {
+      plan <- recipe_plan(x, recipe, call = call)
+    }
+  }
+  found <- on_workers(rs_pca_loadings, plan, list(n_comps = n_comps))
+  args <- list(
+    loadings = found$loadings,
+    sums = found$sums,
+    n_obs = n_obs(x)
+  )
+  found$scores <- on_workers(rs_pca_scores, plan, args)$scores
+  found
+}
+
+# As the engine decides when it works alone; past it, it iterates, which
+# workers can't.
+check_covariance_fits <- function(recipe, x, call) {
+  selected <- Find(\(op) op$op == "select_genes", rev(recipe$ops))
+  n_genes <- if (is.null(selected)) n_vars(x) else length(selected$genes)
+  needed <- 24 * n_genes^2
+  budget <- option_memory(call)
+  if (needed <= budget / 4) {
+    return(invisible())
+  }
+  scoom_abort(
+    c(
+      "The covariance of {format_count(n_genes)} genes is too large for workers.",
+      x = "It takes {format_bytes(needed)}, more than a quarter of {.code options(scoom.memory)}, {format_bytes(budget)}.",
+      i = "Use fewer genes, a larger budget, or no {.arg BPPARAM}."
+    ),
+    class = "over_budget",
+    call = call
+  )
+}
+
+add_pca <- function(x, found, genes, key, params) {
+  n_comps <- params$n_comps
+  names <- paste0("PC", seq_len(n_comps))
+  scores <- found$scores
+  # In place: the scores may be large.
+  dim(scores) <- c(n_obs(x), n_comps)
+  dimnames(scores) <- list(NULL, names)
+  loadings <- matrix(0, n_vars(x), n_comps, dimnames = list(NULL, names))
+  loadings[genes, ] <- found$loadings
+  is_default <- key == "X_pca"
+  x <- set_obsm(x, key, scores)
+  x <- set_varm(x, if (is_default) "PCs" else key, loadings)
+  summary <- list(
+    params = params,
+    variance = found$variance,
+    variance_ratio = found$variance_ratio,
+    total_variance = found$total_variance
+  )
+  set_uns(x, if (is_default) "pca" else key, summary)
+}
