@@ -1,5 +1,6 @@
 .onLoad <- function(libname, pkgname) {
   register_matrix_generics()
+  register_delayed_methods()
 }
 
 .onUnload <- function(libpath) {
