@@ -357,7 +357,7 @@ group_factor <- function(values, label, call) {
     if (is.double(values) && any(values != trunc(values), na.rm = TRUE)) {
       scoom_abort(
         c(
-          "{.field {label}} can't group cells.",
+          "{.var {label}} can't group cells.",
           x = "It holds numbers that are not whole.",
           i = "{.fn cut} makes groups of them."
         ),
@@ -372,7 +372,7 @@ group_factor <- function(values, label, call) {
   n_missing <- sum(is.na(groups))
   if (n_missing == length(groups) && n_missing > 0) {
     scoom_abort(
-      "{.field {label}} has a value for no cell.",
+      "No cell has a value in {.var {label}}.",
       class = "invalid_group",
       call = call
     )
@@ -382,7 +382,7 @@ group_factor <- function(values, label, call) {
       c(
         i = paste(
           "{format_count(n_missing)} {cli::qty(n_missing)}cell{?s} without a",
-          "value in {.field {label}} {cli::qty(n_missing)}{?is/are} left out."
+          "value in {.var {label}} {cli::qty(n_missing)}{?is/are} left out."
         )
       ),
       class = "cells_left_out"
