@@ -11,8 +11,15 @@
 #' times, as `reads` says.
 #'
 #' The bound is what a verb holds over what R holds already, the returned table apart.
-#' Each thread has the blocks it works on (about 30 MB); to that come the verb's own
-#' sums, and 8 bytes for each row of a file stored by rows.
+#' Each thread has the blocks it works on (up to 50 MB); to that come 8 bytes for each
+#' row of the file, 16 for each selected row, and the verb's own part: a
+#' formula in the numbers of `cells`, `genes`, stored `values` of the selection
+#' (estimated from the file's density), `groups`, variable genes (`top`), `threads` and
+#' the `budget`. Verbs that would need more than the budget read the file
+#' more often instead, as `passes` says.
+#'
+#' `normalize_total()` reads nothing where `target_sum` is given, `filter_genes()`
+#' nothing where [calc_qc_metrics()] has counted the same cells.
 #'
 #' @param x An object opened by [open_h5ad()].
 #' @param verb The name of a verb such as `"run_pca"`, or `NULL` for all.
@@ -21,8 +28,8 @@
 #' @returns Invisibly, a list: `source`, `selection` and `chain` (strings), `n_obs`,
 #'   `n_vars`, `n_values` (stored values), `n_ranges` (the units that
 #'   worker processes are given), `n_blocks`, `reads_per_pass`, `threads`,
-#'   `memory_bytes`, and the data frame `verbs`: `verb`, `passes`, `reads` (of the
-#'   file), `memory_bytes`, `formula`.
+#'   `memory_bytes`, and the data frame `verbs`: `verb`, `method` (`NA` where there
+#'   is one), `passes`, `reads` (of the file), `memory_bytes`, `formula`.
 #' @export
 #' @examples
 #' x <- open_h5ad(example_h5ad())
@@ -38,12 +45,15 @@ explain_plan <- function(x, verb = NULL, n_groups = 20, n_genes = 2000) {
   # Explaining must not run the pass that a scaling needs.
   plan <- recipe_plan(x, without_scale(recipe), call = call)
   info <- rs_unwrap(rs_plan_info(plan, ctx), call)
+  shape <- source_shape(recipe, x)
+  info$source_obs <- shape[[1]]
+  info$source_vars <- shape[[2]]
   by_columns <- identical(matrix_info(recipe, x)$kind, "csc")
   verbs <- verb_costs(info, ctx, recipe, by_columns, n_groups, n_genes)
   if (!is.null(verb)) {
     check_string(verb)
     if (!verb %in% verbs$verb) {
-      abort_missing(verb, verbs$verb, "verb", "verb_missing", call)
+      abort_missing(verb, unique(verbs$verb), "verb", "verb_missing", call)
     }
     verbs <- verbs[verbs$verb == verb, ]
   }
@@ -65,13 +75,38 @@ explain_plan <- function(x, verb = NULL, n_groups = 20, n_genes = 2000) {
   invisible(explained)
 }
 
+# Cells and genes of the matrix that a recipe selects from.
+source_shape <- function(recipe, x) {
+  if (!is.null(recipe$matrix)) {
+    return(rev(recipe$matrix$dim))
+  }
+  matrix_info(recipe, x)$shape %||% dim(x)
+}
+
 without_scale <- function(recipe) {
   recipe$ops <- Filter(\(op) op$op != "scale", recipe$ops)
   recipe
 }
 
+# What a verb holds besides what every pass does; and in `tables`, what it splits
+# into several passes where that takes more than half of the budget.
+verb_memory <- function() {
+  list(
+    calc_qc_metrics = quote(120 * cells + 64 * genes * threads),
+    filter_genes = quote(120 * cells + 64 * genes * threads),
+    normalize_total = quote(16 * cells),
+    find_variable_genes = quote(64 * genes * threads),
+    run_pca = quote(min(10 * values, budget / 3) + 24 * top^2 + 400 * cells),
+    `find_markers wilcoxon` = quote(min(9 * values, 2 / 3 * budget)),
+    `find_markers t-test` = quote(min(80 * groups * genes, budget / 2)),
+    pseudobulk = quote(min(32 * groups * genes, budget / 2)),
+    rowSums = quote(24 * cells),
+    colSums = quote(64 * genes * threads)
+  )
+}
+
 # One row for each verb that reads the matrix. Each formula is R code over the
-# symbols below, so that what is shown is what is evaluated.
+# symbols, so that what is shown is what is evaluated.
 verb_costs <- function(
   info,
   ctx,
@@ -80,37 +115,54 @@ verb_costs <- function(
   n_groups,
   n_genes
 ) {
-  costs <- list(
-    calc_qc_metrics = list(1, quote(120 * cells + 64 * genes * threads)),
-    filter_cells = list(1, quote(24 * cells)),
-    filter_genes = list(1, quote(64 * genes * threads)),
-    normalize_total = list(1, quote(16 * cells)),
-    find_variable_genes = list(1, quote(64 * genes * threads)),
-    run_pca = list(2, quote(24 * top^2 + 8 * 50 * cells)),
-    find_markers = list(1, quote(80 * groups * genes)),
-    pseudobulk = list(1, quote(32 * groups * genes)),
-    rowSums = list(1, quote(24 * cells)),
-    colSums = list(1, quote(64 * genes * threads))
-  )
+  formulas <- verb_memory()
   symbols <- list(
     cells = info$n_obs,
     genes = info$n_vars,
+    values = values_in_view(info, recipe),
     groups = n_groups,
     top = min(n_genes, info$n_vars),
-    threads = ctx$threads
+    threads = ctx$threads,
+    budget = ctx$memory
   )
-  own <- vapply(costs, \(cost) eval(cost[[2]], symbols), 0)
-  passes <- vapply(costs, \(cost) cost[[1]], 0)
-  if (needs_moments(recipe)) {
-    passes[["run_pca"]] <- passes[["run_pca"]] + 1
-  }
+  own <- vapply(formulas, eval, 0, symbols)
+  passes <- vapply(names(formulas), verb_passes, 0, symbols, recipe)
+  names <- strsplit(names(formulas), " ")
   data.frame(
-    verb = names(costs),
+    verb = vapply(names, `[`, "", 1),
+    method = vapply(names, `[`, "", 2),
     passes = unname(passes),
     reads = unname(passes * info$reads_per_sweep),
     memory_bytes = unname(own) + pass_bytes(info, ctx, recipe, by_columns),
-    formula = vapply(costs, \(cost) deparse1(cost[[2]]), "", USE.NAMES = FALSE)
+    formula = vapply(formulas, deparse1, "", USE.NAMES = FALSE)
   )
+}
+
+verb_passes <- function(verb, symbols, recipe) {
+  slices <- function(bytes) max(1, ceiling(bytes / (symbols$budget / 2)))
+  cells <- symbols$groups * symbols$genes
+  switch(
+    verb,
+    # The variable genes stay in memory where they fit.
+    run_pca = if (10 * symbols$values <= symbols$budget / 3) {
+      1
+    } else {
+      2 + needs_moments(recipe)
+    },
+    `find_markers t-test` = slices(80 * cells),
+    pseudobulk = slices(32 * cells),
+    1
+  )
+}
+
+# Stored values of the selected cells and genes, if all have equal shares.
+values_in_view <- function(info, recipe) {
+  n_file <- info$nnz
+  if (is.nan(n_file)) {
+    return(info$n_obs * info$n_vars)
+  }
+  share <- info$n_obs / info$source_obs * info$n_vars / info$source_vars
+  n_file * if (is.finite(share)) share else 0
 }
 
 needs_moments <- function(recipe) {
@@ -120,15 +172,19 @@ needs_moments <- function(recipe) {
 # What every pass holds: blocks of the threads, offsets of rows, the selection,
 # and for a file stored by columns the part of it that is being turned.
 pass_bytes <- function(info, ctx, recipe, by_columns) {
-  offsets <- 8 * info$n_obs
+  offsets <- 8 * info$source_obs
   selection <- if (is.null(recipe$rows)) 0 else 16 * info$n_obs
   turned <- if (by_columns) min(ctx$memory / 2, 12 * info$nnz) else 0
-  3e7 * ctx$threads + offsets + selection + turned
+  5e7 * ctx$threads + offsets + selection + turned
 }
 
 format_explained <- function(e, recipe) {
   table <- data.frame(
-    verb = e$verbs$verb,
+    verb = ifelse(
+      is.na(e$verbs$method),
+      e$verbs$verb,
+      paste0(e$verbs$verb, ", ", e$verbs$method)
+    ),
     passes = e$verbs$passes,
     `reads of file` = e$verbs$reads,
     `memory at most` = vapply(e$verbs$memory_bytes, format_bytes, ""),
@@ -164,7 +220,7 @@ format_explained <- function(e, recipe) {
       )
     },
     if (needs_moments(recipe)) {
-      "scale: means and deviations take one pass when they are first needed"
+      "scale: means and deviations take one more pass when as.matrix(x$X) needs them"
     },
     "",
     lines
