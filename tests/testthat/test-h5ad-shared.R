@@ -66,7 +66,13 @@ test_that("files of other tools open as anndata opens them", {
       }
     }
     for (slot in c("layers", "obsm", "varm", "obsp", "varp")) {
-      expect_setequal(names(new_elements(x, slot)), names(entry[[slot]]))
+      names <- names(entry[[slot]])
+      if (file == "tiledbsoma_pbmc-small-old.h5ad" && slot == "obsp") {
+        # Before 0.7 graphs were in uns; anndata moves them, here they stay.
+        expect_true("distances" %in% names(x$uns$neighbors))
+        names <- setdiff(names, "distances")
+      }
+      expect_setequal(names(new_elements(x, slot)), names)
     }
     if (is.null(entry$X)) {
       expect_null(x$X, info = file)
