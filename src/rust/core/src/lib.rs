@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod ctx;
+pub mod de;
 pub mod embed;
 pub mod error;
 pub mod h5ad;

@@ -231,6 +231,24 @@ impl View {
         self.background.as_deref()
     }
 
+    /// Turns values of the view into what they were before the logarithm, to
+    /// about one unit in the last place; the view must not scale.
+    pub fn unlog(&self, values: &mut [f64]) {
+        let log = match self.unlog {
+            Unlog::Plain => return,
+            Unlog::Stored(log) => log,
+            Unlog::Chain => {
+                let taken = self.steps.iter().rev().find_map(|step| match step {
+                    Step::Log1p(log) | Step::NormalizeLog1p(_, log) => Some(*log),
+                    _ => None,
+                });
+                let Some(log) = taken else { return };
+                log
+            }
+        };
+        values.iter_mut().for_each(|y| *y = log.inverse(*y));
+    }
+
     /// Whether the view has a row among these of the matrix.
     #[must_use]
     pub fn touches(&self, rows: &std::ops::Range<usize>) -> bool {

@@ -1,0 +1,92 @@
+//! Fold changes, in the conventions of the field.
+
+/// One side of a comparison: what fold changes and percentages need of a gene.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Side {
+    /// Cells.
+    pub n: u64,
+    /// Cells with a nonzero value.
+    pub detected: u64,
+    /// Sum of the values before the logarithm.
+    pub linear: f64,
+    /// Mean of the values as they are tested.
+    pub mean: f64,
+}
+
+impl Side {
+    /// Mean of the values before the logarithm.
+    #[must_use]
+    pub fn linear_mean(&self) -> f64 {
+        self.linear / self.n as f64
+    }
+
+    /// Fraction of the cells with a nonzero value.
+    #[must_use]
+    pub fn fraction(&self) -> f64 {
+        self.detected as f64 / self.n as f64
+    }
+}
+
+/// How a log2 fold change is taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FoldChange {
+    /// `log2((m_g + c) / (m_r + c))` of the means before the logarithm.
+    LinearMeans {
+        /// The constant c.
+        pseudocount: f64,
+    },
+    /// `log2((e_g + 1e-9) / (e_r + 1e-9))`, e being the exponentiated mean of the
+    /// logarithms less one, as scanpy does.
+    MeansOfLogs {
+        /// Natural logarithm of the base.
+        ln_base: f64,
+    },
+}
+
+impl FoldChange {
+    /// Of `group` against `reference`; zero where both are the same.
+    #[must_use]
+    pub fn log2(self, group: &Side, reference: &Side) -> f64 {
+        let (above, below) = match self {
+            FoldChange::LinearMeans { pseudocount } => {
+                (group.linear_mean() + pseudocount, reference.linear_mean() + pseudocount)
+            }
+            FoldChange::MeansOfLogs { ln_base } => {
+                let unlog = |mean: f64| libm::expm1(mean * ln_base) + 1e-9;
+                (unlog(group.mean), unlog(reference.mean))
+            }
+        };
+        if above == below { 0.0 } else { (above / below).log2() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(n: u64, linear: f64, mean: f64) -> Side {
+        Side { n, detected: 1, linear, mean }
+    }
+
+    #[test]
+    fn conventions() {
+        let linear = FoldChange::LinearMeans { pseudocount: 0.5 };
+        assert_eq!(linear.log2(&side(2, 7.0, 0.0), &side(4, 2.0, 0.0)), 2.0);
+        let logs = FoldChange::MeansOfLogs { ln_base: 1.0 };
+        let got = logs.log2(&side(2, 0.0, 5f64.ln()), &side(4, 0.0, 2f64.ln()));
+        assert!((got - 2.0).abs() < 1e-8, "{got}");
+        // A gene absent from the reference, as scanpy has it.
+        let got = logs.log2(&side(2, 0.0, 2f64.ln()), &side(4, 0.0, 0.0));
+        assert!((got - 1e9f64.log2()).abs() < 1e-8, "{got}");
+    }
+
+    #[test]
+    fn absent_on_both_sides_is_no_change() {
+        for fold_change in [
+            FoldChange::LinearMeans { pseudocount: 0.0 },
+            FoldChange::MeansOfLogs { ln_base: 1.0 },
+        ] {
+            assert_eq!(fold_change.log2(&side(2, 0.0, 0.0), &side(4, 0.0, 0.0)), 0.0);
+        }
+    }
+}

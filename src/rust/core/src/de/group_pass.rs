@@ -1,0 +1,165 @@
+//! One accumulator for every group and gene, in one read of the matrix.
+//!
+//! Memory: groups x genes accumulators for the total and as many for the range
+//! in work. [`gene_slices`] splits the genes where that exceeds the budget, at
+//! the price of a read for each slice.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::groups::{Groups, not_finite};
+use crate::error::Result;
+use crate::matrix::RowBlock;
+use crate::pass::TiledPass;
+
+/// What is known of one gene in one group: sums over its nonzero values.
+pub trait Accumulate: Default + Copy + Send + Sync + Serialize + DeserializeOwned {
+    /// Adds a value, and the same value before the logarithm.
+    fn push(&mut self, value: f64, linear: f64);
+    /// Adds what comes later in the file. An empty accumulator is neutral.
+    fn merge(&mut self, later: &Self);
+}
+
+/// Tiles at most: enough for any number of threads, few enough to go through
+/// for every block.
+const MAX_TILES: usize = 64;
+
+/// Accumulates the genes of a slice for all groups. A tile owns some groups and
+/// visits their rows alone.
+pub struct GroupPass<'g, A> {
+    groups: &'g Groups,
+    genes: Range<usize>,
+    groups_per_tile: usize,
+    accumulator: PhantomData<A>,
+}
+
+impl<'g, A: Accumulate> GroupPass<'g, A> {
+    /// A pass over the columns `genes` of a view whose rows have these groups.
+    #[must_use]
+    pub fn new(groups: &'g Groups, genes: Range<usize>) -> Self {
+        GroupPass {
+            groups,
+            genes,
+            groups_per_tile: groups.n_groups().div_ceil(MAX_TILES).max(1),
+            accumulator: PhantomData,
+        }
+    }
+
+    fn groups_of(&self, tile: usize) -> Range<usize> {
+        let first = tile * self.groups_per_tile;
+        first..(first + self.groups_per_tile).min(self.groups.n_groups())
+    }
+
+    /// The tiles of the pass as one table.
+    #[must_use]
+    pub fn table(&self, tiles: Vec<GroupTile<A>>) -> GroupTable<A> {
+        GroupTable {
+            n_genes: self.genes.len(),
+            groups_per_tile: self.groups_per_tile,
+            tiles,
+        }
+    }
+}
+
+/// The accumulators of some groups: genes of the first, genes of the second ...
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound = "A: Accumulate")]
+pub struct GroupTile<A> {
+    cells: Vec<A>,
+}
+
+impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
+    type Tile = GroupTile<A>;
+
+    fn n_tiles(&self) -> usize {
+        self.groups.n_groups().div_ceil(self.groups_per_tile)
+    }
+
+    fn empty(&self, tile: usize) -> GroupTile<A> {
+        GroupTile { cells: vec![A::default(); self.groups_of(tile).len() * self.genes.len()] }
+    }
+
+    fn fold(&self, block: &RowBlock, tile: usize, partial: &mut GroupTile<A>) -> Result<()> {
+        let owned = self.groups_of(tile);
+        let (first_gene, n_genes) = (self.genes.start as u32, self.genes.len());
+        for (r, &position) in block.rows.iter().enumerate() {
+            let group = self.groups.of(position) as usize;
+            if !owned.contains(&group) {
+                continue;
+            }
+            let cells = &mut partial.cells[(group - owned.start) * n_genes..][..n_genes];
+            let (indices, values) = block.row(r);
+            let linear = if block.linear.is_empty() { values } else { block.linear_row(r) };
+            let mut finite = true;
+            for ((&gene, &value), &linear) in indices.iter().zip(values).zip(linear) {
+                if let Some(cell) = cells.get_mut(gene.wrapping_sub(first_gene) as usize) {
+                    if value != 0.0 {
+                        finite &= value.is_finite();
+                        cell.push(value, linear);
+                    }
+                }
+            }
+            if !finite {
+                return Err(not_finite(values, indices, position));
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&self, _tile: usize, into: &mut GroupTile<A>, from: GroupTile<A>) {
+        for (into, from) in into.cells.iter_mut().zip(&from.cells) {
+            into.merge(from);
+        }
+    }
+}
+
+/// The finished accumulators.
+#[derive(Debug, Clone)]
+pub struct GroupTable<A> {
+    n_genes: usize,
+    groups_per_tile: usize,
+    tiles: Vec<GroupTile<A>>,
+}
+
+impl<A: Accumulate> GroupTable<A> {
+    /// Number of genes: those of the slice.
+    #[must_use]
+    pub fn n_genes(&self) -> usize {
+        self.n_genes
+    }
+
+    /// The accumulators of one group, gene by gene.
+    #[must_use]
+    pub fn group(&self, group: usize) -> &[A] {
+        let tile = &self.tiles[group / self.groups_per_tile];
+        &tile.cells[group % self.groups_per_tile * self.n_genes..][..self.n_genes]
+    }
+}
+
+/// Slices of the genes so that the accumulators of one, for the total and for a
+/// range, take at most half of `memory_bytes`. At least one gene each.
+#[must_use]
+pub fn gene_slices<A>(n_groups: usize, n_vars: usize, memory_bytes: u64) -> Vec<Range<usize>> {
+    let per_gene = (2 * size_of::<A>() * n_groups.max(1)) as u64;
+    let most = (memory_bytes / 2 / per_gene).clamp(1, n_vars.max(1) as u64) as usize;
+    (0..n_vars).step_by(most).map(|start| start..(start + most).min(n_vars)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_tile_the_genes_within_the_budget() {
+        assert_eq!(gene_slices::<u64>(10, 100, 1 << 20), [0..100]);
+        let slices = gene_slices::<u64>(10, 100, 10_000);
+        assert!(slices.iter().all(|s| s.len() * 160 <= 5_000));
+        assert_eq!(slices.first().map(|s| s.start), Some(0));
+        assert_eq!(slices.last().map(|s| s.end), Some(100));
+        assert!(slices.windows(2).all(|w| w[0].end == w[1].start));
+        assert_eq!(gene_slices::<u64>(10, 3, 0).len(), 3);
+        assert!(gene_slices::<u64>(10, 0, 1 << 20).is_empty());
+    }
+}
