@@ -85,3 +85,22 @@ rs_qc_highly_expressed <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_high
 #' What the values look like; with `args$first` those of the first rows alone.
 #' @noRd
 rs_qc_check <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_check, plan, args, ctx, mode)
+#' t-tests between groups of cells.
+#'
+#' `args`: `group`, `n_groups`, `compare`, `with`, `overestimated`, `pseudocount`
+#' or `ln_base`, `order`, `p_adjust`.
+#' @noRd
+rs_de_ttest <- function(plan, args, ctx, mode) .Call(wrap__rs_de_ttest, plan, args, ctx, mode)
+
+#' Wilcoxon tests between groups of cells.
+#'
+#' `args`: `group`, `n_groups`, `compare`, `with`, `tie_correct`, `continuity`,
+#' `pseudocount` or `ln_base`, `order`, `p_adjust`.
+#' @noRd
+rs_de_wilcoxon <- function(plan, args, ctx, mode) .Call(wrap__rs_de_wilcoxon, plan, args, ctx, mode)
+
+#' Sums and numbers of nonzero values of every gene in every group, genes x groups.
+#'
+#' `args`: `group`, `n_groups`.
+#' @noRd
+rs_de_pseudobulk <- function(plan, args, ctx, mode) .Call(wrap__rs_de_pseudobulk, plan, args, ctx, mode)

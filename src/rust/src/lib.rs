@@ -14,6 +14,7 @@
 )]
 
 mod convert;
+mod de;
 mod embed;
 mod guard;
 mod h5ad;
@@ -27,6 +28,7 @@ use extendr_api::prelude::*;
 
 extendr_module! {
     mod scoom;
+    use de;
     use embed;
     use guard;
     use h5ad;

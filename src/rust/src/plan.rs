@@ -123,7 +123,7 @@ pub fn with_ctx<T>(ctx: &Robj, body: impl FnOnce(&Ctx) -> Result<T>) -> Result<T
 }
 
 /// How much of a pass to run.
-enum Mode {
+pub enum Mode {
     /// All of it.
     Whole,
     /// These ranges, giving a partial for each.
@@ -133,7 +133,8 @@ enum Mode {
 }
 
 impl Mode {
-    fn from_robj(mode: &Robj) -> Result<Self> {
+    /// Reads the `mode` of an `rs_*` function.
+    pub fn from_robj(mode: &Robj) -> Result<Self> {
         let args = Args::new(mode);
         if let Some(ranges) = args.positions("ranges")? {
             return Ok(Mode::Ranges(ranges));

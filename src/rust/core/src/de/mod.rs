@@ -24,5 +24,7 @@ pub mod table;
 pub mod ttest;
 pub mod wilcoxon;
 
-
-
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -37,8 +37,10 @@ impl Accumulate for GroupMoments {
 pub struct GroupSum {
     /// Sum of the values.
     pub sum: f64,
-    /// Number of nonzero values.
-    pub n: u64,
+    /// Number of nonzero values; a group has fewer than 2^32 cells.
+    pub n: u32,
+    /// How many of them are no counts: negative or not whole.
+    pub odd: u32,
 }
 
 impl Accumulate for GroupSum {
@@ -46,10 +48,13 @@ impl Accumulate for GroupSum {
     fn push(&mut self, value: f64, _linear: f64) {
         self.sum += value;
         self.n += 1;
+        // A value past 2^63 is whole, but no longer exact.
+        self.odd += u32::from(value < 0.0 || (value as i64) as f64 != value);
     }
 
     fn merge(&mut self, later: &Self) {
         self.sum += later.sum;
         self.n += later.n;
+        self.odd += later.odd;
     }
 }

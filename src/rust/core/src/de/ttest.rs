@@ -4,13 +4,16 @@ use std::ops::Range;
 
 use super::contrast::{Contrasts, Reference, all_but_each};
 use super::fold_change::{FoldChange, Side};
-use super::group_pass::{Accumulate, GroupTable};
+use super::group_pass::{Accumulate, GroupPass, GroupTable, gene_slices};
 use super::moments::GroupMoments;
 use super::table::{Row, for_each_gene};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::matrix::Source;
+use crate::pass::run_tiled;
 use crate::stats::dist::{PValue, t_two_sided};
 use crate::stats::moments::MeanVar;
+use crate::transform::View;
 
 /// How the reference's variance enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,31 @@ pub struct TTest<'c> {
 }
 
 impl TTest<'_> {
+    /// The pass over the genes of a slice.
+    #[must_use]
+    pub fn pass(&self, genes: Range<usize>) -> GroupPass<'_, GroupMoments> {
+        GroupPass::new(self.contrasts.groups(), genes)
+    }
+
+    /// Reads the matrix and returns the rows of all genes, gene by gene. `view`
+    /// keeps values before the logarithm. One read, or one for each slice of genes
+    /// whose moments fit the budget.
+    ///
+    /// # Errors
+    /// As [`run_tiled`] and [`TTest::rows`].
+    pub fn run(&self, source: &dyn Source, view: &View, ctx: &Ctx) -> Result<Vec<Row>> {
+        self.contrasts.groups().check_rows(view.n_obs())?;
+        let n_groups = self.contrasts.groups().n_groups();
+        let slices = gene_slices::<GroupMoments>(n_groups, view.n_vars(), ctx.memory_bytes());
+        let mut rows = Vec::new();
+        for genes in slices {
+            let pass = self.pass(genes.clone());
+            let tiles = run_tiled(source, view, ctx, "reading values", &pass)?;
+            rows.extend(self.rows(ctx, &pass.table(tiles), genes)?);
+        }
+        Ok(rows)
+    }
+
     /// The rows of a slice of genes, gene by gene, from their moments.
     ///
     /// # Errors

@@ -1,0 +1,286 @@
+# What tests and sums read: an object of ours, of Seurat's or Bioconductor's, or a
+# plain matrix, as a plan with the names of its genes and the columns of its cells.
+
+#' A source of values for tests and sums
+#'
+#' @param x An object with cells.
+#' @param layer,use_raw Which matrix, or `NULL` and `FALSE` for the default one.
+#' @param what `"tested"`: values as they are tested, the chain without scaling.
+#'   `"counts"`: counts, with the selections of the chain alone.
+#' @returns A list: `plan`; `genes`, names; `n_cells`; `columns`, names of what is
+#'   known of the cells; `column(name)`; `groups`, the default grouping or `NULL`;
+#'   `label`, what the matrix is called; `object`, the object where it is ours.
+#' @noRd
+de_source <- function(x, layer, use_raw, what, call) {
+  UseMethod("de_source")
+}
+
+#' @export
+de_source.scoom <- function(x, layer, use_raw, what, call) {
+  check_flag(use_raw, call = call)
+  check_string(layer, allow_null = TRUE, call = call)
+  if (use_raw && !is.null(layer)) {
+    scoom_abort(
+      "Give either {.arg layer} or {.code use_raw = TRUE}.",
+      class = "invalid_input",
+      call = call
+    )
+  }
+  plan <- scoom_plan(x, layer, use_raw, drop_scale = TRUE, call = call)
+  if (what == "counts") {
+    plan$ops <- Filter(\(op) op$op == "select_genes", plan$ops)
+    plan["stored_log"] <- list(NULL)
+  }
+  list(
+    plan = plan,
+    genes = var_names(if (use_raw) x$raw else x),
+    n_cells = n_obs(x),
+    columns = frame_names(x, "obs"),
+    column = \(name) obs_column(x, name, call),
+    groups = NULL,
+    label = if (use_raw) {
+      "raw"
+    } else if (is.null(layer)) {
+      "X"
+    } else {
+      paste0("layers$", layer)
+    },
+    object = x
+  )
+}
+
+#' @export
+de_source.Seurat <- function(x, layer, use_raw, what, call) {
+  check_installed("SeuratObject", "to read Seurat objects.", call = call)
+  refuse_raw(use_raw, call)
+  assay <- SeuratObject::DefaultAssay(x)
+  layer <- layer %||% if (what == "counts") "counts" else "data"
+  # The argument was renamed in SeuratObject 5.
+  which <- if (utils::packageVersion("SeuratObject") >= "5.0.0") {
+    "layer"
+  } else {
+    "slot"
+  }
+  args <- set_names(list(x, assay, layer), c("object", "assay", which))
+  matrix <- do.call(SeuratObject::GetAssayData, args)
+  if (!length(matrix)) {
+    scoom_abort(
+      c(
+        "The assay {.val {assay}} has no {.val {layer}}.",
+        i = if (layer == "data") {
+          "{.code Seurat::NormalizeData()} makes it; or name a {.arg layer}."
+        }
+      ),
+      class = "layer_missing",
+      call = call
+    )
+  }
+  columns <- x[[]]
+  source <- matrix_source(matrix, columns, layer, call)
+  source$groups <- SeuratObject::Idents(x)
+  source$plan["stored_log"] <- list(if (layer == "data") exp(1))
+  source
+}
+
+#' @export
+de_source.SummarizedExperiment <- function(x, layer, use_raw, what, call) {
+  check_installed("SummarizedExperiment", "to read this object.", call = call)
+  refuse_raw(use_raw, call)
+  layer <- layer %||% if (what == "counts") "counts" else "logcounts"
+  assays <- SummarizedExperiment::assayNames(x)
+  if (!layer %in% assays) {
+    abort_missing(layer, assays, "assay", "layer_missing", call)
+  }
+  matrix <- SummarizedExperiment::assay(x, layer)
+  columns <- as.data.frame(SummarizedExperiment::colData(x), optional = TRUE)
+  source <- matrix_source(matrix, columns, layer, call)
+  source$plan["stored_log"] <- list(if (layer == "logcounts") 2)
+  source
+}
+
+#' @export
+de_source.default <- function(x, layer, use_raw, what, call) {
+  is_matrix <- is.matrix(x) && (is.numeric(x) || is.logical(x))
+  if (!is_matrix && !inherits(x, "Matrix")) {
+    scoom_abort(
+      c(
+        "{.arg x} must be an object opened by {.fn open_h5ad}, a Seurat or SingleCellExperiment object, or a matrix with genes in rows.",
+        x = "It is {.obj_type_friendly {x}}."
+      ),
+      class = "invalid_input",
+      call = call
+    )
+  }
+  refuse_raw(use_raw, call)
+  if (!is.null(layer)) {
+    scoom_abort(
+      "A matrix has no {.arg layer}.",
+      class = "invalid_input",
+      call = call
+    )
+  }
+  matrix_source(x, NULL, "x", call)
+}
+
+refuse_raw <- function(use_raw, call) {
+  if (!identical(use_raw, FALSE)) {
+    scoom_abort(
+      "{.arg use_raw} is for objects opened by {.fn open_h5ad}.",
+      class = "invalid_input",
+      call = call
+    )
+  }
+}
+
+# Genes in rows, as everywhere in R.
+matrix_source <- function(matrix, columns, label, call) {
+  if (!is.matrix(matrix) && !inherits(matrix, "sparseMatrix")) {
+    matrix <- as(matrix, "CsparseMatrix")
+  }
+  plan <- memory_recipe(matrix)
+  plan$log1p <- NULL
+  list(
+    plan = plan,
+    genes = rownames(matrix) %||% as.character(seq_len(nrow(matrix))),
+    n_cells = ncol(matrix),
+    columns = names(columns),
+    column = \(name) {
+      if (!name %in% names(columns)) {
+        class <- "column_missing"
+        abort_missing(name, names(columns), "column of cells", class, call)
+      }
+      columns[[name]]
+    },
+    groups = NULL,
+    label = label,
+    object = NULL
+  )
+}
+
+# The grouping of the cells of a source: a column, a vector, or its default.
+source_groups <- function(source, group_by, call) {
+  if (is.null(group_by)) {
+    if (is.null(source$groups)) {
+      scoom_abort(
+        c(
+          "{.arg group_by} is missing.",
+          i = if (length(source$columns)) {
+            "Name a column of the cells: {.or {.val {head_of(source$columns, 10)}}}."
+          } else {
+            "Give a vector with one value for each cell (column of the matrix)."
+          }
+        ),
+        class = "invalid_input",
+        call = call,
+        argument = "group_by"
+      )
+    }
+    return(group_factor(source$groups, "Idents", call))
+  }
+  if (!is.null(source$object)) {
+    return(resolve_group(source$object, group_by, call))
+  }
+  is_name <- is_string(group_by) && length(source$columns)
+  label <- if (is_name) group_by else "group_by"
+  values <- if (is_name) source$column(group_by) else group_by
+  check_cell_values(values, source$n_cells, label, call)
+  group_factor(values, label, call)
+}
+
+check_cell_values <- function(values, n_cells, label, call) {
+  if (!is.atomic(values) || !is.null(dim(values)) || is.null(values)) {
+    what <- "a column of the cells, or a vector with one value for each cell"
+    abort_type(values, what, label, call)
+  }
+  if (length(values) != n_cells) {
+    scoom_abort(
+      c(
+        "{.arg {label}} must have one value for each cell.",
+        x = "There are {format_count(n_cells)} cells and {format_count(length(values))} values.",
+        i = "A matrix has genes in rows and cells in columns."
+      ),
+      class = "invalid_input",
+      call = call,
+      argument = label
+    )
+  }
+}
+
+# Positions of the genes to test, or NULL for all.
+source_genes <- function(source, features, call) {
+  if (is.null(features)) {
+    return(NULL)
+  }
+  n <- length(source$genes)
+  index <- resolve_index(features, n, \() source$genes, "gene", call)
+  index <- index %||% seq_len(n)
+  if (!length(index) || anyDuplicated(index)) {
+    scoom_abort(
+      "{.arg features} must name at least one gene, each once.",
+      class = "invalid_input",
+      call = call,
+      argument = "features"
+    )
+  }
+  index
+}
+
+# The values of the first cells.
+peek_values <- function(plan, n_cells, call) {
+  n <- min(n_cells, 100)
+  plan$rows <- if (is.null(plan$rows)) seq_len(n) else plan$rows[seq_len(n)]
+  args <- list(form = "genes_by_cells")
+  rs_unwrap(rs_matrix_collect(plan, args, scoom_ctx()), call)$x
+}
+
+is_whole <- function(values) all(values >= 0 & values == trunc(values))
+
+#' Settle whether values are logarithms
+#'
+#' Where neither the chain nor a mark in the file says so, the first values are
+#' looked at.
+#' @returns The plan, with `stored_log` set where values are taken as logarithms.
+#' @noRd
+settle_log <- function(source, call) {
+  plan <- source$plan
+  has <- \(name) any(vapply(plan$ops, \(op) op$op == name, NA))
+  if (!is.null(plan$stored_log) || has("log1p") || source$n_cells == 0) {
+    return(plan)
+  }
+  values <- peek_values(plan, source$n_cells, call)
+  # No pipeline leaves logarithms of expression above 25.
+  looks_logged <- !has("normalize") &&
+    !is_whole(values) &&
+    all(values >= 0 & values <= 25)
+  if (looks_logged) {
+    plan$stored_log <- exp(1)
+    scoom_inform(
+      c(
+        i = "{.field {source$label}} is taken as natural logarithms: its values are small and not whole."
+      ),
+      class = "assumed_log"
+    )
+  } else {
+    negative <- any(values < 0, na.rm = TRUE)
+    scoom_warn(
+      c(
+        "Tests run on values that are not logarithms.",
+        x = if (negative) {
+          "{.field {source$label}} holds negative values."
+        } else if (has("normalize")) {
+          "{.field {source$label}} is normalized, but its logarithm was not taken."
+        } else if (is_whole(values)) {
+          "{.field {source$label}} holds counts."
+        },
+        i = if (negative) {
+          "Fold changes of scaled values mean nothing: test the values before scaling."
+        } else {
+          "{.code normalize_total(x) |> log1p()} comes before a test."
+        }
+      ),
+      class = "not_logged",
+      call = call
+    )
+  }
+  plan
+}
