@@ -2,7 +2,7 @@
 
 use crate::ctx::Ctx;
 use crate::error::Result;
-use crate::matrix::{Fetched, Grid, Reader, RowBlock, Scratch, Source};
+use crate::matrix::{Emit, Fetched, Grid, Reader, RowBlock, Scratch, Source};
 use crate::stats::random::Rng;
 
 /// A matrix cut into blocks of three rows and ranges of four blocks.
@@ -70,18 +70,32 @@ struct Slice<'a>(&'a Matrix, usize);
 
 impl Fetched for Slice<'_> {
     /// Columns come backwards, every third zero is stored.
-    fn decode(self: Box<Self>, _scratch: &mut Scratch, block: &mut RowBlock) -> Result<()> {
-        block.clear();
-        block.indptr.push(0);
-        for i in self.0.grid.rows(self.1) {
+    fn decode(
+        self: Box<Self>,
+        _scratch: &mut Scratch,
+        slab: &mut RowBlock,
+        slab_values: usize,
+        emit: &mut Emit,
+    ) -> Result<()> {
+        let rows = self.0.grid.rows(self.1);
+        let last = rows.end - 1;
+        slab.clear();
+        for i in rows {
+            if slab.indptr.is_empty() {
+                slab.indptr.push(0);
+            }
             for (j, &x) in self.0.dense[i].iter().enumerate().rev() {
                 if x != 0.0 || j % 3 == 0 {
-                    block.indices.push(j as u32);
-                    block.values.push(x);
+                    slab.indices.push(j as u32);
+                    slab.values.push(x);
                 }
             }
-            block.indptr.push(block.indices.len());
-            block.rows.push(i);
+            slab.indptr.push(slab.indices.len());
+            slab.rows.push(i);
+            if slab.nnz() >= slab_values || i == last {
+                emit(slab)?;
+                slab.clear();
+            }
         }
         Ok(())
     }

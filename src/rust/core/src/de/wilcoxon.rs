@@ -159,7 +159,7 @@ impl Workspace {
     fn add_up(&mut self, view: &View, n_groups: usize) {
         self.linear.clear();
         self.linear.extend(self.keys.iter().map(|&key| key_value(key)));
-        view.unlog(&mut self.linear);
+        view.undo_log(&mut self.linear);
         self.own.clear();
         self.own.resize(n_groups, Sums::default());
         for ((&key, &group), &linear) in self.keys.iter().zip(&self.groups).zip(&self.linear) {

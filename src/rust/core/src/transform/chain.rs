@@ -233,7 +233,7 @@ impl View {
 
     /// Turns values of the view into what they were before the logarithm, to
     /// about one unit in the last place; the view must not scale.
-    pub fn unlog(&self, values: &mut [f64]) {
+    pub fn undo_log(&self, values: &mut [f64]) {
         let log = match self.unlog {
             Unlog::Plain => return,
             Unlog::Stored(log) => log,
