@@ -135,7 +135,11 @@ find_markers <- function(
   if (extra > 0) {
     codes[is.na(codes)] <- length(levels)
   }
-  ln_base <- if (is.null(plan$stored_log)) plan_log_base(plan) else plan$stored_log
+  ln_base <- if (is.null(plan$stored_log)) {
+    plan_log_base(plan)
+  } else {
+    plan$stored_log
+  }
   args <- list(
     group = codes,
     n_groups = length(levels) + (extra > 0),

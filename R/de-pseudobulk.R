@@ -108,7 +108,9 @@ counts_layer <- function(x, call) {
     }
   }
   scoom_inform(
-    c(i = "Counts are taken from the layer {.val counts}: {.field X} holds none."),
+    c(
+      i = "Counts are taken from the layer {.val counts}: {.field X} holds none."
+    ),
     class = "counts_layer"
   )
   "counts"
@@ -222,7 +224,10 @@ new_pseudobulk <- function(sums, source, samples, keys, fun) {
   }
   frame <- samples$kept
   frame$total_counts <- totals
-  frame <- c(frame, constant_columns(source, samples$codes, names(keys), nrow(frame)))
+  frame <- c(
+    frame,
+    constant_columns(source, samples$codes, names(keys), nrow(frame))
+  )
   structure(
     list(
       counts = counts,

@@ -51,7 +51,11 @@ new_markers <- function(columns, genes, levels, contrasts, method) {
   )
 }
 
-check_markers <- function(markers, arg = caller_arg(markers), call = caller_env()) {
+check_markers <- function(
+  markers,
+  arg = caller_arg(markers),
+  call = caller_env()
+) {
   if (is.data.frame(markers) && all(marker_columns %in% names(markers))) {
     return(invisible(markers))
   }
@@ -207,12 +211,19 @@ print.scoom_markers <- function(x, ..., n = 3) {
     if (length(comparisons) == 1) " comparison" else " comparisons",
     if (!is.null(attr(x, "method"))) paste0(", ", attr(x, "method"))
   )
-  shown <- unlist(lapply(head_of(comparisons, 20), head_of, n), use.names = FALSE)
+  shown <- unlist(
+    lapply(head_of(comparisons, 20), head_of, n),
+    use.names = FALSE
+  )
   frame <- as.data.frame(unclass(x)[names(x)])[shown, , drop = FALSE]
   writeLines(header)
   print(format(frame, digits = 3), row.names = FALSE)
   if (length(shown) < nrow(x)) {
-    writeLines(paste0("# the first ", n, " rows of each; top_markers(n) has more"))
+    writeLines(paste0(
+      "# the first ",
+      n,
+      " rows of each; top_markers(n) has more"
+    ))
   }
   skipped <- attr(x, "skipped")
   if (NROW(skipped)) {

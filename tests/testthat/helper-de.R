@@ -47,6 +47,9 @@ small_matrix <- function(n_genes = 30, n_cells = 60, seed = 1) {
   counts[2, ] <- 0
   counts[3, ] <- 2
   counts[4, groups == "b"] <- counts[4, groups == "b"] + 3
-  dimnames(counts) <- list(paste0("g", seq_len(n_genes)), paste0("c", seq_len(n_cells)))
+  dimnames(counts) <- list(
+    paste0("g", seq_len(n_genes)),
+    paste0("c", seq_len(n_cells))
+  )
   list(counts = counts, groups = factor(groups))
 }

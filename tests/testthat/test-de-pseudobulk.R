@@ -16,7 +16,11 @@ check_reference <- function(set, file) {
   genes <- reference_names(set, "genes")
   sums <- as.matrix(reference_table(set, "sums"))
   detected <- as.matrix(reference_table(set, "detected"))
-  expect_equal(unname(as.matrix(pb$counts[genes, ])), unname(sums), tolerance = 0)
+  expect_equal(
+    unname(as.matrix(pb$counts[genes, ])),
+    unname(sums),
+    tolerance = 0
+  )
   expect_equal(unname(pb$detected[genes, ]), unname(detected), tolerance = 0)
 }
 
@@ -111,9 +115,16 @@ test_that("values that are no counts are refused", {
 
 test_that("impossible requests are errors that say so", {
   x <- open_h5ad(example_h5ad())
-  expect_error(pseudobulk(x, "donr"), "donor", class = "scoom_error_column_missing")
+  expect_error(
+    pseudobulk(x, "donr"),
+    "donor",
+    class = "scoom_error_column_missing"
+  )
   expect_error(pseudobulk(x, character()), class = "scoom_error_invalid_input")
-  expect_error(pseudobulk(x, "donor", fun = "max"), class = "scoom_error_invalid_input")
+  expect_error(
+    pseudobulk(x, "donor", fun = "max"),
+    class = "scoom_error_invalid_input"
+  )
   expect_error(pseudobulk(x, list(1:3)), class = "scoom_error_invalid_input")
   missing <- list(group = rep(NA, n_obs(x)))
   expect_error(pseudobulk(x, missing), class = "scoom_error_invalid_group")

@@ -16,7 +16,10 @@ test_that("tables have the schema", {
 test_that("top_markers() keeps the first of each comparison", {
   markers <- markers_of_example()
   top <- top_markers(markers, 3)
-  expect_identical(as.integer(table(top$group)), rep(3L, nlevels(markers$group)))
+  expect_identical(
+    as.integer(table(top$group)),
+    rep(3L, nlevels(markers$group))
+  )
   first <- markers[!duplicated(markers$group), ]
   expect_identical(top$feature[!duplicated(top$group)], first$feature)
   expect_identical(class(top), class(markers))
@@ -26,7 +29,13 @@ test_that("top_markers() keeps the first of each comparison", {
 
 test_that("filter_markers() applies every threshold", {
   markers <- markers_of_example()
-  got <- filter_markers(markers, 0.01, min_log2_fc = 1, min_auc = 0.7, min_pct = 0.3)
+  got <- filter_markers(
+    markers,
+    0.01,
+    min_log2_fc = 1,
+    min_auc = 0.7,
+    min_pct = 0.3
+  )
   keep <- with(
     as.data.frame(markers),
     p_adj <= 0.01 &
@@ -66,7 +75,10 @@ test_that("printing is short", {
   lines <- capture.output(print(markers))
   expect_match(lines[[1]], "wilcoxon")
   expect_lt(length(lines), 30)
-  expect_identical(capture.output(invisible(print(markers[1:2]))) |> length() > 0, TRUE)
+  expect_identical(
+    capture.output(invisible(print(markers[1:2]))) |> length() > 0,
+    TRUE
+  )
 })
 
 test_that("the planted markers of the example come back", {

@@ -66,8 +66,10 @@ fn marker_table(args: &Args, contrasts: &Contrasts, rows: &[Row]) -> Result<Robj
         _ => return Err(wrong("p_adjust", "is not a known adjustment")),
     };
     let table = MarkerTable::new(rows, contrasts.comparisons().len(), order, adjustment);
-    let column = |value: fn(&Row) -> f64| Robj::from(table.rows.iter().map(value).collect::<Vec<f64>>());
-    let from_one = |codes: &[u32]| Robj::from(codes.iter().map(|&c| c as i32 + 1).collect::<Vec<i32>>());
+    let column =
+        |value: fn(&Row) -> f64| Robj::from(table.rows.iter().map(value).collect::<Vec<f64>>());
+    let from_one =
+        |codes: &[u32]| Robj::from(codes.iter().map(|&c| c as i32 + 1).collect::<Vec<i32>>());
     let (group, reference): (Vec<f64>, Vec<f64>) = contrasts
         .comparisons()
         .iter()
@@ -145,9 +147,8 @@ fn rs_de_wilcoxon(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
             match Mode::from_robj(&mode)? {
                 Mode::Whole => finish(GeneMajor::read(source, view, ctx, groups, None)?, ctx),
                 Mode::Ranges(ranges) => {
-                    let read = |range| {
-                        GeneMajor::read(source, view, ctx, groups, Some(range))?.to_bytes()
-                    };
+                    let read =
+                        |range| GeneMajor::read(source, view, ctx, groups, Some(range))?.to_bytes();
                     Ok(raws(&ranges.into_iter().map(read).collect::<Result<Vec<_>>>()?))
                 }
                 Mode::Merge(partials) => {

@@ -22,12 +22,18 @@ use scoom_core::stats::adjust::Adjustment;
 use scoom_core::stats::random::Rng;
 use scoom_core::transform::{Chain, Op, View};
 
+/// Seconds of processor time that all threads used so far, in steps of 10 ms.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks = stat.split(' ').skip(13).take(2).filter_map(|n| n.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
+}
+
 fn main() {
     let mut args = std::env::args().skip(1);
     let path = args.next().expect("a file");
-    let mut number = |default: usize| {
-        args.next().map_or(default, |text| text.parse().expect("a number"))
-    };
+    let mut number =
+        |default: usize| args.next().map_or(default, |text| text.parse().expect("a number"));
     let (threads, budget, n_groups) = (number(2), number(6000), number(12));
     let at = path.clone();
     let open = Arc::new(move || {
@@ -50,33 +56,42 @@ fn main() {
     let fold_change = FoldChange::LinearMeans { pseudocount: 0.1 };
     let bh = Some(Adjustment::BenjaminiHochberg);
 
-    let start = Instant::now();
+    let (start, used) = (Instant::now(), cpu());
     let many = Groups::new(codes(96), 96).expect("groups");
     let pass = GroupPass::<GroupSum>::new(&many, 0..m);
     let table = pass.table(run_tiled(source, &raw, &ctx, "sum", &pass).expect("sums"));
     let total: f64 = (0..96).map(|g| table.group(g).iter().map(|c| c.sum).sum::<f64>()).sum();
-    println!("pseudobulk of 96 groups: {:.3} s (total {total})", start.elapsed().as_secs_f64());
+    let all = start.elapsed().as_secs_f64();
+    println!("pseudobulk of 96 groups: {all:.3} s, cpu {:.2} (total {total})", cpu() - used);
 
-    let start = Instant::now();
+    let (start, used) = (Instant::now(), cpu());
     let linear = view.clone().with_linear();
     let pass = GroupPass::<GroupMoments>::new(contrasts.groups(), 0..m);
     let table = pass.table(run_tiled(source, &linear, &ctx, "moments", &pass).expect("moments"));
-    let read = start.elapsed().as_secs_f64();
+    let (read, read_cpu) = (start.elapsed().as_secs_f64(), cpu() - used);
     let test = TTest { contrasts: &contrasts, spread: Spread::Welch, fold_change };
     let rows = test.rows(&ctx, &table, 0..m).expect("rows");
     let table = MarkerTable::new(&rows, n_groups, Order::Statistic, bh);
     let all = start.elapsed().as_secs_f64();
-    println!("t-test: {all:.3} s (reading {read:.3}), {} rows", table.rows.len());
+    println!(
+        "t-test: {all:.3} s, cpu {:.2} (reading {read:.3}, cpu {read_cpu:.2}), {} rows",
+        cpu() - used,
+        table.rows.len()
+    );
 
-    let start = Instant::now();
+    let (start, used) = (Instant::now(), cpu());
     let values = GeneMajor::read(source, &view, &ctx, contrasts.groups(), None).expect("values");
-    let read = start.elapsed().as_secs_f64();
+    let (read, read_cpu) = (start.elapsed().as_secs_f64(), cpu() - used);
     let (tie_correct, continuity) = (true, true);
     let test = Wilcoxon { contrasts: &contrasts, tie_correct, continuity, fold_change };
     let rows = test.rows(&ctx, &view, &values).expect("rows");
     let table = MarkerTable::new(&rows, n_groups, Order::Auc, bh);
     let all = start.elapsed().as_secs_f64();
-    println!("Wilcoxon: {all:.3} s (reading {read:.3}), {} rows", table.rows.len());
+    println!(
+        "Wilcoxon: {all:.3} s, cpu {:.2} (reading {read:.3}, cpu {read_cpu:.2}), {} rows",
+        cpu() - used,
+        table.rows.len()
+    );
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     println!("{}", status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or("no peak memory"));
 }

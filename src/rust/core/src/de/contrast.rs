@@ -42,7 +42,8 @@ impl Contrasts {
         let mut compact = vec![NONE; n_groups];
         let mut n_compact = 0;
         let mut name = |group: u32| {
-            let slot = compact.get_mut(group as usize).ok_or_else(|| invalid("has no such group"))?;
+            let slot =
+                compact.get_mut(group as usize).ok_or_else(|| invalid("has no such group"))?;
             if *slot == NONE {
                 *slot = n_compact;
                 n_compact += 1;
@@ -63,8 +64,8 @@ impl Contrasts {
                 Ok(Comparison { group, reference })
             })
             .collect::<Result<Vec<_>>>()?;
-        let others = comparisons.iter().any(|c| c.reference == Reference::Rest)
-            && compact.contains(&NONE);
+        let others =
+            comparisons.iter().any(|c| c.reference == Reference::Rest) && compact.contains(&NONE);
         if others {
             compact.iter_mut().filter(|slot| **slot == NONE).for_each(|slot| *slot = n_compact);
         }
@@ -125,7 +126,12 @@ fn invalid(what: &str) -> Error {
 
 /// For each item the merge of all others, in their order: never a total from
 /// which the item is subtracted, so that nothing cancels.
-pub(super) fn all_but_each<T: Copy>(items: &[T], empty: T, merge: impl Fn(T, T) -> T, out: &mut Vec<T>) {
+pub(super) fn all_but_each<T: Copy>(
+    items: &[T],
+    empty: T,
+    merge: impl Fn(T, T) -> T,
+    out: &mut Vec<T>,
+) {
     out.clear();
     let mut before = empty;
     for &item in items {
@@ -179,7 +185,20 @@ mod tests {
     fn all_but_each_keeps_the_order() {
         let items: Vec<u64> = vec![1, 2, 3, 4];
         let mut out = Vec::new();
-        all_but_each(&items, 0, |a, b| if a == 0 { b } else if b == 0 { a } else { a * 10u64.pow(b.ilog10() + 1) + b }, &mut out);
+        all_but_each(
+            &items,
+            0,
+            |a, b| {
+                if a == 0 {
+                    b
+                } else if b == 0 {
+                    a
+                } else {
+                    a * 10u64.pow(b.ilog10() + 1) + b
+                }
+            },
+            &mut out,
+        );
         assert_eq!(out, [234, 134, 124, 123]);
     }
 }

@@ -82,10 +82,9 @@ mod tests {
 
     #[test]
     fn absent_on_both_sides_is_no_change() {
-        for fold_change in [
-            FoldChange::LinearMeans { pseudocount: 0.0 },
-            FoldChange::MeansOfLogs { ln_base: 1.0 },
-        ] {
+        for fold_change in
+            [FoldChange::LinearMeans { pseudocount: 0.0 }, FoldChange::MeansOfLogs { ln_base: 1.0 }]
+        {
             assert_eq!(fold_change.log2(&side(2, 0.0, 0.0), &side(4, 0.0, 0.0)), 0.0);
         }
     }

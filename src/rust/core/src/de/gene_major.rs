@@ -93,7 +93,8 @@ impl<'a> Collector<'a> {
     }
 
     fn finish(self, n_vars: usize, n_groups: usize) -> GeneMajor {
-        let (mut pieces, spilled) = self.pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (mut pieces, spilled) =
+            self.pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
         pieces.sort_by_key(|piece| piece.block);
         GeneMajor { n_vars, n_groups, pieces, spilled, spill: self.spill.into_inner() }
     }
@@ -234,18 +235,25 @@ impl GeneMajor {
     /// # Errors
     /// When the spill file can't be read, or on interruption.
     pub fn load(&self, ctx: &Ctx, genes: &Range<usize>) -> Result<Slice<'_>> {
-        let loaded: Vec<OnceLock<LoadedPiece>> = self.pieces.iter().map(|_| OnceLock::new()).collect();
+        let loaded: Vec<OnceLock<LoadedPiece>> =
+            self.pieces.iter().map(|_| OnceLock::new()).collect();
         if self.spill.is_some() {
-            ctx.parallel("reading scratch file", loaded.len(), || (), |i, ()| {
-                let piece = &self.pieces[i];
-                if let Place::Spill(at) = piece.place {
-                    let layout = Layout::new(self.n_vars, self.n_groups, piece.n_bytes)?;
-                    let read = |bytes: &mut [u8], from| self.spill().read(bytes, at + from as u64);
-                    // Every task has its own cell.
-                    let _ = loaded[i].set(LoadedPiece::load(layout, genes.clone(), read)?);
-                }
-                Ok(())
-            })?;
+            ctx.parallel(
+                "reading scratch file",
+                loaded.len(),
+                || (),
+                |i, ()| {
+                    let piece = &self.pieces[i];
+                    if let Place::Spill(at) = piece.place {
+                        let layout = Layout::new(self.n_vars, self.n_groups, piece.n_bytes)?;
+                        let read =
+                            |bytes: &mut [u8], from| self.spill().read(bytes, at + from as u64);
+                        // Every task has its own cell.
+                        let _ = loaded[i].set(LoadedPiece::load(layout, genes.clone(), read)?);
+                    }
+                    Ok(())
+                },
+            )?;
         }
         Ok(Slice { owner: self, loaded })
     }

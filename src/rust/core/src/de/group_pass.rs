@@ -55,11 +55,7 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
     /// The tiles of the pass as one table.
     #[must_use]
     pub fn table(&self, tiles: Vec<GroupTile<A>>) -> GroupTable<A> {
-        GroupTable {
-            n_genes: self.genes.len(),
-            groups_per_tile: self.groups_per_tile,
-            tiles,
-        }
+        GroupTable { n_genes: self.genes.len(), groups_per_tile: self.groups_per_tile, tiles }
     }
 }
 

@@ -49,7 +49,8 @@ impl Spill {
     /// When they can't be written, as on a full disk.
     pub fn append(&self, bytes: &[u8]) -> Result<u64> {
         let at = self.end.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        write_all_at(&self.file, bytes, at).map_err(|source| failed("write", &self.path, source))?;
+        write_all_at(&self.file, bytes, at)
+            .map_err(|source| failed("write", &self.path, source))?;
         Ok(at)
     }
 
@@ -120,9 +121,8 @@ mod tests {
         let spill = Spill::new(&directory).unwrap();
         let places: Vec<u64> = std::thread::scope(|scope| {
             let spill = &spill;
-            let writers: Vec<_> = (0..4_u8)
-                .map(|i| scope.spawn(move || spill.append(&[i; 1000]).unwrap()))
-                .collect();
+            let writers: Vec<_> =
+                (0..4_u8).map(|i| scope.spawn(move || spill.append(&[i; 1000]).unwrap())).collect();
             writers.into_iter().map(|w| w.join().unwrap()).collect()
         });
         let mut bytes = [9; 1000];

@@ -27,7 +27,7 @@ const MEMORY: u64 = 1 << 30;
 fn matrix() -> Matrix {
     let mut matrix = Matrix::counts(N_OBS, N_VARS, 7);
     for row in 0..N_OBS {
-        matrix.set(row, 2, (row % 5) as f64 - 2.5);
+        matrix.set(row, 2, (row % 5) as f64 - 0.5);
         matrix.set(row, 3, 3.0);
     }
     matrix
@@ -207,8 +207,8 @@ fn t_tests_agree_with_two_passes() {
                     continue;
                 }
                 let t = (mean(&a) - mean(&b)) / (va + vb).sqrt();
-                let df = (va + vb).powi(2)
-                    / (va * va / (a.len() as f64 - 1.0) + vb * vb / (n2 - 1.0));
+                let df =
+                    (va + vb).powi(2) / (va * va / (a.len() as f64 - 1.0) + vb * vb / (n2 - 1.0));
                 close(row.statistic, t, "t");
                 close(row.log10_p, t_two_sided(t, df).log10_p, "log10 p");
             }
@@ -219,7 +219,17 @@ fn t_tests_agree_with_two_passes() {
 /// Bits of all rows.
 fn bits(rows: &[Row]) -> Vec<u64> {
     let all = |r: &Row| {
-        [r.log2_fc, r.statistic, r.p_value, r.log10_p, r.auc, r.mean.0, r.mean.1, r.fraction.0, r.fraction.1]
+        [
+            r.log2_fc,
+            r.statistic,
+            r.p_value,
+            r.log10_p,
+            r.auc,
+            r.mean.0,
+            r.mean.1,
+            r.fraction.0,
+            r.fraction.1,
+        ]
     };
     rows.iter().flat_map(all).map(f64::to_bits).collect()
 }
@@ -281,10 +291,8 @@ fn threads_memory_and_ranges_do_not_matter_to_moments() {
         .collect();
     for range in 0..matrix.grid().n_ranges() {
         let tiles = run_tiled_ranges(&matrix, &view, &ctx, "test", &pass, range).unwrap();
-        let tiles: Vec<_> = tiles
-            .iter()
-            .map(|tile| from_bytes(&to_bytes(tile).unwrap()).unwrap())
-            .collect();
+        let tiles: Vec<_> =
+            tiles.iter().map(|tile| from_bytes(&to_bytes(tile).unwrap()).unwrap()).collect();
         for (t, (into, from)) in total.iter_mut().zip(tiles).enumerate() {
             crate::pass::TiledPass::merge(&pass, t, into, from);
         }

@@ -140,7 +140,8 @@ pub fn welch(a: MeanVar, b: MeanVar) -> (f64, f64) {
     if difference == 0.0 && !(va + vb).is_nan() {
         return (0.0, f64::NAN);
     }
-    let df = (va + vb).powi(2) / (va.powi(2) / (a.n as f64 - 1.0) + vb.powi(2) / (b.n as f64 - 1.0));
+    let df =
+        (va + vb).powi(2) / (va.powi(2) / (a.n as f64 - 1.0) + vb.powi(2) / (b.n as f64 - 1.0));
     (difference / (va + vb).sqrt(), df)
 }
 

@@ -82,7 +82,9 @@ impl Wilcoxon<'_> {
             let group = comparison.group as usize;
             let (n1, n2) = self.contrasts.sizes(comparison);
             let (reference, doubled, ties) = match comparison.reference {
-                Reference::Rest => (work.rest[group], work.ranks.doubled[group], work.ranks.tie_term),
+                Reference::Rest => {
+                    (work.rest[group], work.ranks.doubled[group], work.ranks.tie_term)
+                }
                 Reference::Group(other) => {
                     let (doubled, ties) = work.rank_pair(group, other as usize, n1, n2);
                     (work.own[other as usize], doubled, ties)

@@ -8,6 +8,7 @@ use super::scale::ScaleGenes;
 use super::subset::{GeneSelection, RowSelection};
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
+use crate::stats::log1p::exp_m1_all;
 
 /// One operation of the chain, as it is stored and sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -246,7 +247,7 @@ impl View {
                 log
             }
         };
-        values.iter_mut().for_each(|y| *y = log.inverse(*y));
+        exp_m1_all(values, log.ln_base);
     }
 
     /// Whether the view has a row among these of the matrix.
