@@ -103,7 +103,7 @@ counts_layer <- function(x, call) {
   if (!is.null(recipe)) {
     plan <- recipe_plan(x, recipe, drop_scale = TRUE, call = call)
     plan$ops <- Filter(\(op) op$op == "select_genes", plan$ops)
-    if (is_whole(peek_values(plan, n_obs(x), call))) {
+    if (is_whole(first_values(plan, n_obs(x), call))) {
       return(NULL)
     }
   }

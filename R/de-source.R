@@ -226,7 +226,7 @@ source_genes <- function(source, features, call) {
 }
 
 # The values of the first cells.
-peek_values <- function(plan, n_cells, call) {
+first_values <- function(plan, n_cells, call) {
   n <- min(n_cells, 100)
   plan$rows <- if (is.null(plan$rows)) seq_len(n) else plan$rows[seq_len(n)]
   args <- list(form = "genes_by_cells")
@@ -248,7 +248,7 @@ settle_log <- function(source, call) {
     return(plan)
   }
   # What is not finite is an error of the engine, which says where.
-  values <- peek_values(plan, source$n_cells, call)
+  values <- first_values(plan, source$n_cells, call)
   values <- values[is.finite(values)]
   # No pipeline leaves logarithms of expression above 25.
   looks_logged <- !has("normalize") &&
