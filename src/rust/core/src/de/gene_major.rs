@@ -7,7 +7,7 @@
 //! and their order do not depend on where its pieces lie.
 //!
 //! Memory: 9 bytes a nonzero value (10 or 12 with more than 256 or 65,536 groups)
-//! up to two thirds of the budget less 64 MB a thread, a third for what is read
+//! up to two thirds of the budget less 96 MB a thread, a third for what is read
 //! back; at least the values of one gene. Disk: the same bytes past that.
 
 use std::ops::Range;
@@ -25,7 +25,7 @@ use crate::pass::stream;
 use crate::transform::View;
 
 /// What decoding takes of the budget, for each thread.
-const THREAD_BYTES: u64 = 64 << 20;
+const THREAD_BYTES: u64 = 96 << 20;
 
 /// Opens a partial; changes with its format.
 const MAGIC: &[u8; 8] = b"scoomGM1";

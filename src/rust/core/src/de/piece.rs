@@ -131,7 +131,7 @@ impl Layout {
     }
 
     /// Bytes of the offsets that bound these genes.
-    fn offsets(&self, genes: &Range<usize>) -> Range<usize> {
+    fn offsets(genes: &Range<usize>) -> Range<usize> {
         OFFSET * genes.start..OFFSET * (genes.end + 1)
     }
 
@@ -166,7 +166,7 @@ impl<'p> PieceView<'p> {
         PieceView {
             first_gene: 0,
             base: 0,
-            offsets: &bytes[layout.offsets(&(0..layout.n_genes))],
+            offsets: &bytes[Layout::offsets(&(0..layout.n_genes))],
             keys: &bytes[keys],
             labels: &bytes[labels],
             width: layout.width,
@@ -219,7 +219,8 @@ impl<'p> PieceView<'p> {
         }
         let (mut keys, mut groups) = (Vec::new(), Vec::new());
         for gene in 0..n_genes {
-            (keys.clear(), groups.clear());
+            keys.clear();
+            groups.clear();
             self.gather(gene, &mut keys, &mut groups);
             if groups.iter().any(|&group| group as usize >= n_groups) {
                 return Err(bad("a piece names an unknown group"));
@@ -256,7 +257,7 @@ impl LoadedPiece {
             read(&mut bytes, range.start)?;
             Ok(bytes)
         };
-        let offsets = get(layout.offsets(&genes))?;
+        let offsets = get(Layout::offsets(&genes))?;
         let base = read_offset(&offsets, 0);
         let (keys, labels) = layout.values(&(base..read_offset(&offsets, genes.len())));
         Ok(LoadedPiece {

@@ -89,21 +89,21 @@ fn naive_ranks(a: &[f64], b: &[f64], tie_correct: bool, continuity: bool) -> (f6
         }
     }
     let (n1, n2) = (a.len() as f64, b.len() as f64);
-    let n = n1 + n2;
+    let total = n1 + n2;
     let all: Vec<f64> = a.iter().chain(b).copied().collect();
     // Every member of a tie of t adds (t^3 - t) / t.
     let ties: f64 = all
         .iter()
         .map(|x| {
-            let t = all.iter().filter(|y| *y == x).count() as f64;
-            t * t - 1.0
+            let tied = all.iter().filter(|other| *other == x).count() as f64;
+            tied * tied - 1.0
         })
         .sum();
-    let ties = if tie_correct { ties / (n * (n - 1.0)) } else { 0.0 };
-    let d = u - n1 * n2 / 2.0;
-    let d = if continuity && d != 0.0 { d - d.signum() / 2.0 } else { d };
-    let spread = (n1 * n2 / 12.0 * (n + 1.0 - ties)).sqrt();
-    (if spread > 0.0 { d / spread } else { 0.0 }, u / (n1 * n2))
+    let ties = if tie_correct { ties / (total * (total - 1.0)) } else { 0.0 };
+    let off = u - n1 * n2 / 2.0;
+    let off = if continuity && off != 0.0 { off - off.signum() / 2.0 } else { off };
+    let spread = (n1 * n2 / 12.0 * (total + 1.0 - ties)).sqrt();
+    (if spread > 0.0 { off / spread } else { 0.0 }, u / (n1 * n2))
 }
 
 fn close(got: f64, want: f64, what: &str) {
@@ -331,8 +331,10 @@ fn values_that_are_no_numbers_are_refused() {
     let ctx = ctx(2, MEMORY);
     let groups = Groups::new(vec![0; N_OBS], 1).unwrap();
     let pass = GroupPass::<GroupMoments>::new(&groups, 0..N_VARS);
-    let moments = run_tiled(&matrix, &view, &ctx, "test", &pass).err().expect("an error");
-    let ranks = GeneMajor::read(&matrix, &view, &ctx, &groups, None).err().expect("an error");
+    let Err(moments) = run_tiled(&matrix, &view, &ctx, "test", &pass) else { panic!("no error") };
+    let Err(ranks) = GeneMajor::read(&matrix, &view, &ctx, &groups, None) else {
+        panic!("no error")
+    };
     for error in [moments, ranks] {
         let text = error.to_string();
         assert!(text.starts_with("the value of cell 21 and gene 6 is NaN"), "{text}");

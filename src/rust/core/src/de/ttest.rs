@@ -163,7 +163,9 @@ mod tests {
 
     fn summary(values: &[f64]) -> MeanVar {
         let mut moments = Moments::default();
-        values.iter().for_each(|&x| moments.push(x));
+        for &x in values {
+            moments.push(x);
+        }
         moments.summary()
     }
 

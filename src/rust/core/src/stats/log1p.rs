@@ -35,9 +35,13 @@ pub fn exp_m1(x: f64) -> f64 {
 /// several values go at once. Values past +-700 take [`exp_m1`] itself.
 pub fn exp_m1_all(values: &mut [f64], scale: f64) {
     if values.iter().all(|&x| (x * scale).abs() < 700.0) {
-        values.iter_mut().for_each(|x| *x = exp_m1_quick(*x * scale));
+        for x in values {
+            *x = exp_m1_quick(*x * scale);
+        }
     } else {
-        values.iter_mut().for_each(|x| *x = exp_m1(*x * scale));
+        for x in values {
+            *x = exp_m1(*x * scale);
+        }
     }
 }
 
