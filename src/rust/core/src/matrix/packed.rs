@@ -41,19 +41,30 @@ impl Default for Columns {
 }
 
 impl PackedBlock {
-    /// Packs a block of a view with `n_vars` columns.
-    #[must_use]
-    pub fn new(block: &RowBlock, n_vars: usize) -> Self {
-        let columns = if n_vars <= 1 << 16 {
-            Columns::Narrow(block.indices.iter().map(|&column| column as u16).collect())
-        } else {
-            Columns::Wide(block.indices.clone())
-        };
-        PackedBlock {
-            indptr: block.indptr.clone(),
-            rows: block.rows.clone(),
-            columns,
-            values: block.values.clone(),
+    /// Appends the rows of a slab of a view with `n_vars` columns.
+    pub fn append(&mut self, slab: &RowBlock, n_vars: usize) {
+        if self.indptr.is_empty() {
+            self.indptr.push(0);
+            if n_vars > 1 << 16 {
+                self.columns = Columns::Wide(Vec::new());
+            }
+        }
+        let start = self.values.len();
+        self.indptr.extend(slab.indptr.iter().skip(1).map(|offset| start + offset));
+        self.rows.extend_from_slice(&slab.rows);
+        self.values.extend_from_slice(&slab.values);
+        match &mut self.columns {
+            Columns::Narrow(columns) => columns.extend(slab.indices.iter().map(|&c| c as u16)),
+            Columns::Wide(columns) => columns.extend_from_slice(&slab.indices),
+        }
+    }
+
+    /// Gives back the memory that appending asked for in advance.
+    pub fn shrink(&mut self) {
+        self.values.shrink_to_fit();
+        match &mut self.columns {
+            Columns::Narrow(columns) => columns.shrink_to_fit(),
+            Columns::Wide(columns) => columns.shrink_to_fit(),
         }
     }
 

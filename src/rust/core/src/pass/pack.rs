@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::stream::stream;
+use super::stream::{SLAB_VALUES, stream_runs};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::Source;
@@ -14,7 +14,7 @@ use crate::transform::View;
 /// `budget_bytes`: then the reading stops at the first block too much.
 ///
 /// # Errors
-/// As [`stream`].
+/// As [`stream`](super::stream).
 pub fn pack(
     source: &dyn Source,
     view: &View,
@@ -25,14 +25,23 @@ pub fn pack(
     let n_blocks = source.grid().n_blocks();
     let blocks: Vec<Mutex<PackedBlock>> = (0..n_blocks).map(|_| Mutex::default()).collect();
     let taken = AtomicU64::new(0);
-    let outcome = stream(source, view, ctx, stage, 0..n_blocks, |number, block| {
-        let packed = PackedBlock::new(block, view.n_vars());
+    let runs: Vec<Vec<usize>> = (0..n_blocks)
+        .filter(|&block| view.touches(&source.grid().rows(block)))
+        .map(|block| vec![block])
+        .collect();
+    let outcome = stream_runs(source, view, ctx, stage, &runs, SLAB_VALUES, |number, run| {
+        let mut packed = PackedBlock::default();
+        run.for_each(|_, slab| {
+            packed.append(slab, view.n_vars());
+            Ok(())
+        })?;
+        packed.shrink();
         let bytes = packed.bytes() as u64;
         let needed_bytes = taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if needed_bytes > budget_bytes {
             return Err(Error::OverBudget { what: stage.to_owned(), needed_bytes, budget_bytes });
         }
-        *blocks[number].lock().unwrap_or_else(PoisonError::into_inner) = packed;
+        *blocks[runs[number][0]].lock().unwrap_or_else(PoisonError::into_inner) = packed;
         Ok(())
     });
     match outcome {

@@ -128,7 +128,8 @@ impl View {
                     steps.push(Step::Normalize(Normalize { target: *target, excluded }));
                 }
                 Op::Log1p { base } => {
-                    if let Some(base) = base.filter(|base| !(*base > 0.0 && base.ln().abs() > 0.0)) {
+                    if let Some(base) = base.filter(|base| !(*base > 0.0 && base.ln().abs() > 0.0))
+                    {
                         return Err(Error::InvalidInput {
                             argument: "base",
                             message: format!("{base} is no base of a logarithm"),
