@@ -97,9 +97,10 @@ as_Seurat <- function(
   object <- SeuratObject::CreateSeuratObject(
     new_seurat_assay(layers, assay, x, names, call),
     project = project,
-    assay = assay,
-    meta.data = seurat_frame(x, "obs", mappings$obs, names$cells, call)
+    assay = assay
   )
+  frame <- seurat_frame(x, "obs", mappings$obs, names$cells, call)
+  object <- add_meta_data(object, "meta.data", frame)
   object <- add_reductions(object, x, mappings$obsm, names, assay, call)
   object <- add_graphs(object, x, mappings$obsp, names, assay, call)
   misc <- take_elements(x, "uns", mappings$uns, call)
@@ -118,19 +119,9 @@ is_seurat5 <- function() {
 
 # Lazy matrices for `counts`, `data` and, where there is room, others.
 seurat_layers <- function(x, mapping, call) {
-  chosen <- choose_assays(x, mapping, logged = "data", call = call)
-  if (is_true(mapping)) {
-    # Normalised values are what Seurat calls data, and so is whatever X is if
-    # nothing better is there.
-    others <- c("normcounts", "logcounts", "X")
-    if (!any(c("counts", "data") %in% names(chosen))) {
-      others <- c(others, names(chosen))
-    }
-    from <- intersect(others, names(chosen))
-    if (!"data" %in% names(chosen) && length(from)) {
-      names(chosen)[names(chosen) == from[[1]]] <- "data"
-    }
-  }
+  # Whatever is normalised is what Seurat calls data.
+  called <- list(logged = "data", normalized = "data", other = "data")
+  chosen <- choose_assays(x, mapping, called, call)
   if (!any(c("counts", "data") %in% names(chosen))) {
     scoom_abort(
       c(
@@ -143,7 +134,7 @@ seurat_layers <- function(x, mapping, call) {
   }
   if (!is_seurat5()) {
     extra <- setdiff(names(chosen), c("counts", "data"))
-    inform_left_out(if (length(extra)) paste0("layers$", extra))
+    inform_left_out(ifelse(extra == "X", "X", sprintf("layers$%s", extra)))
     chosen <- chosen[setdiff(names(chosen), extra)]
   }
   chosen
@@ -152,10 +143,12 @@ seurat_layers <- function(x, mapping, call) {
 new_seurat_assay <- function(layers, name, x, names, call) {
   assay <- if (is_seurat5()) seurat5_assay(layers) else seurat4_assay(layers)
   SeuratObject::Key(assay) <- reduction_key(tolower(name))
-  var <- names_of_frame(x, "var")
-  frame <- seurat_frame(x, "var", var, names$genes, call)
-  if (length(frame)) {
-    assay <- SeuratObject::AddMetaData(assay, frame)
+  keys <- frame_names(x, "var")
+  frame <- seurat_frame(x, "var", set_names(keys, keys), names$genes, call)
+  assay <- if (is_seurat5()) {
+    if (length(frame)) SeuratObject::AddMetaData(assay, frame) else assay
+  } else {
+    add_meta_data(assay, "meta.features", frame)
   }
   genes <- variable_genes_in_order(x, call)
   if (length(genes)) {
@@ -164,9 +157,13 @@ new_seurat_assay <- function(layers, name, x, names, call) {
   assay
 }
 
-names_of_frame <- function(x, margin) {
-  keys <- frame_names(x, margin)
-  set_names(keys, keys)
+# Beside Seurat's own columns, which those of the object replace. Seurat's
+# AddMetaData() would change names that are not syntactic.
+add_meta_data <- function(object, slot, frame) {
+  own <- methods::slot(object, slot)
+  own[names(frame)] <- frame
+  methods::slot(object, slot) <- own
+  object
 }
 
 seurat4_assay <- function(layers) {

@@ -73,7 +73,8 @@ as_SingleCellExperiment <- function(
     "BiocManager::install",
     call
   )
-  chosen <- choose_assays(x, assays_mapping, call = call)
+  called <- list(logged = "logcounts", normalized = "normcounts", other = "X")
+  chosen <- choose_assays(x, assays_mapping, called, call)
   dims <- check_reduced_dims(x, reducedDims_mapping, call)
   taken <- list(
     colData = check_frame(x, "obs", colData_mapping, "colData_mapping", call),
@@ -103,7 +104,9 @@ as_SingleCellExperiment <- function(
     metadata = take_elements(x, "uns", taken$metadata, call)
   )
   dimnames(sce) <- list(var_names(x), obs_names(x))
-  SingleCellExperiment::reducedDims(sce) <- lapply(dims, take_dims, x, call)
+  dims <- lapply(dims, take_dims, x, call)
+  fits <- vapply(dims, \(value) length(dim(value)) == 2, NA)
+  SingleCellExperiment::reducedDims(sce) <- dims[fits]
   for (name in names(taken$colPairs)) {
     pairs <- take_pairs(x, "obsp", taken$colPairs[[name]], call)
     SingleCellExperiment::colPair(sce, name) <- pairs
@@ -113,6 +116,7 @@ as_SingleCellExperiment <- function(
     SingleCellExperiment::rowPair(sce, name) <- pairs
   }
   inform_left_out(c(
+    if (any(!fits)) paste0("obsm$", names(dims)[!fits]),
     if (length(setdiff(names(x$varm), "PCs"))) {
       paste0("varm$", setdiff(names(x$varm), "PCs"))
     },
@@ -168,7 +172,16 @@ check_reduced_dims <- function(x, mapping, call) {
 
 take_dims <- function(name, x, call) {
   value <- view_element(x, "obsm", name, call)
+  if (is.data.frame(value)) {
+    value <- S4Vectors::DataFrame(value, check.names = FALSE)
+  }
+  if (length(dim(value)) > 2) {
+    return(value)
+  }
   rownames(value) <- NULL
+  if (!is.matrix(value)) {
+    return(value)
+  }
   pca <- pca_of(x, name, call)
   attr(value, "rotation") <- pca$loadings
   attr(value, "varExplained") <- pca$variance

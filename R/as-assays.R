@@ -5,21 +5,17 @@
 #'
 #' @param mapping `TRUE` to guess, `FALSE` for none, or a named vector: names of
 #'   assays, and for each the matrix, `"X"` or the name of a layer.
-#' @param logged What X is called when it holds logarithms.
+#' @param called What X is called by what it holds, unless that is counts: `logged`,
+#'   `normalized`, `other`.
 #' @returns A named list of lazy matrices.
 #' @noRd
-choose_assays <- function(
-  x,
-  mapping,
-  logged = "logcounts",
-  call = caller_env()
-) {
+choose_assays <- function(x, mapping, called, call = caller_env()) {
   x <- without_scaling(x)
   if (is_false(mapping)) {
     return(set_names(list(), character()))
   }
   if (is_true(mapping)) {
-    return(guess_assays(x, logged, call))
+    return(guess_assays(x, called, call))
   }
   mapping <- check_mapping(
     mapping,
@@ -48,13 +44,13 @@ without_scaling <- function(x) {
   set_field(x, "X", without_scale(field(x, "X")))
 }
 
-guess_assays <- function(x, logged, call) {
+guess_assays <- function(x, called, call) {
   layers <- names(x$layers)
   assays <- set_names(lapply(layers, \(name) x$layers[[name]]), layers)
   from <- set_names(sprintf("layers$%s", layers), layers)
   recipe <- field(x, "X")
   if (!is.null(recipe)) {
-    name <- name_of_x(x, recipe, logged, call)
+    name <- name_of_x(x, recipe, called, call)
     if (name %in% layers) {
       name <- "X"
     }
@@ -72,7 +68,10 @@ guess_assays <- function(x, logged, call) {
     }
   }
   # The names that others look for come first.
-  order <- union(intersect(c("counts", logged), names(assays)), names(assays))
+  order <- union(
+    intersect(c("counts", called$logged), names(assays)),
+    names(assays)
+  )
   if (length(assays)) {
     scoom_inform(
       c(i = "Assays: {paste(order, 'from', from[order])}."),
@@ -82,16 +81,16 @@ guess_assays <- function(x, logged, call) {
   assays[order]
 }
 
-name_of_x <- function(x, recipe, logged, call) {
+name_of_x <- function(x, recipe, called, call) {
   state <- chain_state(x)
   if (state$logged) {
-    logged
+    called$logged
   } else if (state$normalized) {
-    "normcounts"
+    called$normalized
   } else if (looks_raw(x, recipe, call)) {
     "counts"
   } else {
-    "X"
+    called$other
   }
 }
 
@@ -147,12 +146,19 @@ load_assay <- function(m, call = caller_env()) {
   recipe <- matrix_recipe(m, call)
   is_dense <- identical(recipe$matrix$kind, "dense") ||
     identical(matrix_info(recipe, field(m, "x"))$kind, "dense")
-  tryCatch(
+  explain_too_large(m, call, {
     if (is_dense) {
       t(collect_dense(m, call))
     } else {
       collect_sparse(m, "genes_by_cells", call)
-    },
+    }
+  })
+}
+
+# The error of a matrix that R can't hold, with the ways out of a conversion.
+explain_too_large <- function(m, call, expr) {
+  tryCatch(
+    expr,
     scoom_error_too_large = \(e) {
       scoom_abort(
         c(
@@ -163,8 +169,7 @@ load_assay <- function(m, call = caller_env()) {
           i = "{.fn pseudobulk} and {.fn find_markers} work on the file as it is."
         ),
         class = "too_large",
-        call = call,
-        parent = e
+        call = call
       )
     }
   )
