@@ -217,15 +217,20 @@ variable_genes_in_order <- function(x, call) {
 # Names ----------------------------------------------------------------------------
 
 seurat_genes <- function(names, call) {
-  changed <- grepl("[_|]", names)
-  if (any(changed)) {
+  changed <- grep("[_|]", names)
+  n <- length(changed)
+  if (n > 0) {
+    names <- gsub("[_|]", "-", names)
     scoom_inform(
       c(
-        i = "Seurat allows no underscores in names of genes: {format_count(sum(changed))} {cli::qty(sum(changed))}name{?s} {?has/have} dashes instead, such as {.val {gsub('[_|]', '-', names[changed][[1]])}}."
+        i = paste(
+          "Seurat allows no underscores in names of genes: {format_count(n)}",
+          "{cli::qty(n)}name{?s} {?has/have} dashes instead, such as",
+          "{.val {names[[changed[[1]]]]}}."
+        )
       ),
       class = "names_changed"
     )
-    names <- gsub("[_|]", "-", names)
   }
   unique_names(names, "gene", call)
 }
@@ -238,7 +243,10 @@ unique_names <- function(names, what, call) {
   scoom_warn(
     c(
       "Seurat needs unique names of {what}s: repeated ones get a suffix.",
-      x = "{length(repeated)} name{?s} occur{?s/} more than once, such as {.val {head_of(repeated, 3)}}."
+      x = paste(
+        "{length(repeated)} name{?s} occur{?s/} more than once, such as",
+        "{.val {head_of(repeated, 3)}}."
+      )
     ),
     class = "duplicate_names",
     call = call,

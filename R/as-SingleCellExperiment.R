@@ -13,8 +13,8 @@
 #' | X before its chain, if that is counts and no layer is called `counts` | assay `counts` |
 #' | `layers` | assays of the same names |
 #' | `obs`, `var` | `colData`, `rowData` |
-#' | `obsm` | `reducedDims`; `X_pca`, `X_umap`, `X_tsne` become `PCA`, `UMAP`, `TSNE`, others lose `X_` |
-#' | `varm$PCs`, `uns$pca` | attributes `rotation`, `varExplained`, `percentVar` of the PCA, as scater sets them |
+#' | `obsm` | `reducedDims`: `PCA`, `UMAP`, `TSNE` for `X_pca` and so on, others lose `X_` |
+#' | `varm$PCs`, `uns$pca` | attributes `rotation`, `varExplained`, `percentVar` of the PCA |
 #' | `obsp`, `varp` | `colPairs`, `rowPairs` |
 #' | `uns` | `metadata` |
 #'

@@ -32,7 +32,7 @@
 #' file. Results do not depend on threads or workers, to the last bit.
 #'
 #' Memory: \eqn{10 v + 24 g^2} bytes for the \eqn{v} stored values of the \eqn{g} genes (or
-#' \eqn{24 g^2} and two or three reads where the budget is smaller), and \eqn{16 n k} bytes
+#' \eqn{24 g^2} and two or three reads where the budget is smaller), and \eqn{24 n k} bytes
 #' of scores for \eqn{n} cells and \eqn{k} components.
 #'
 #' Workers of `BPPARAM` each read their part of the file once for the
@@ -190,7 +190,14 @@ check_n_comps <- function(n_comps, n_cells, n_genes, call) {
   scoom_abort(
     c(
       "{.arg n_comps} is too large.",
-      x = "{format_count(n_cells)} cell{cli::qty(n_cells)}{?s} and {format_count(n_genes)} gene{cli::qty(n_genes)}{?s} have at most {most} component{cli::qty(most)}{?s}, not {n_comps}."
+      x = paste0(
+        counted(n_cells, "cell"),
+        " and ",
+        counted(n_genes, "gene"),
+        " have at most ",
+        counted(most, "component"),
+        ", not {format_count(n_comps)}."
+      )
     ),
     class = "too_many_components",
     call = call,
@@ -297,7 +304,10 @@ check_covariance_fits <- function(recipe, x, call) {
   scoom_abort(
     c(
       "The covariance of {format_count(n_genes)} genes is too large for workers.",
-      x = "It takes {format_bytes(needed)}, more than a quarter of {.code options(scoom.memory)}, {format_bytes(budget)}.",
+      x = paste(
+        "It takes {format_bytes(needed)}, more than a quarter of",
+        "{.code options(scoom.memory)}, {format_bytes(budget)}."
+      ),
       i = "Use fewer genes, a larger budget, or no {.arg BPPARAM}."
     ),
     class = "over_budget",

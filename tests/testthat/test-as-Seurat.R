@@ -83,8 +83,11 @@ test_that("columns of every type survive, missing values too", {
 test_that("graphs and misc go along where asked for", {
   x <- open_h5ad(fixture_path("containers"))
   expect_message(
-    object <- as_Seurat(x, graphs_mapping = "connectivities"),
-    class = "scoom_message"
+    suppressMessages(
+      object <- as_Seurat(x, graphs_mapping = "connectivities"),
+      classes = "scoom_message_assays_guessed"
+    ),
+    class = "scoom_message_left_out"
   )
   graph <- object[["RNA_connectivities"]]
   expect_s4_class(graph, "Graph")
