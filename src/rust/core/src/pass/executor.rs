@@ -143,7 +143,7 @@ pub fn run_tiled_ranges<P: TiledPass>(
     let most = 2 * ctx.threads();
     stream(source, view, ctx, stage, blocks.iter().copied(), |number, block| {
         let place = blocks.partition_point(|&b| b < number);
-        window.insert(place, std::mem::take(block), tiles.len());
+        window.insert(place, block, tiles.len());
         // A block is in the window until every tile has taken it. Whoever
         // finds the window full waits for the tiles that lag behind.
         let full = window.len() > most;
@@ -159,7 +159,7 @@ pub fn run_tiled_ranges<P: TiledPass>(
             };
             while let Some(next) = window.get(tile.next) {
                 pass.fold(&next, t, &mut tile.partial)?;
-                window.taken(tile.next);
+                window.taken(tile.next, next);
                 tile.next += 1;
             }
         }
@@ -174,7 +174,7 @@ pub fn run_tiled_ranges<P: TiledPass>(
             let mut tile = tiles[t].lock().unwrap_or_else(PoisonError::into_inner);
             while let Some(next) = window.get(tile.next) {
                 pass.fold(&next, t, &mut tile.partial)?;
-                window.taken(tile.next);
+                window.taken(tile.next, next);
                 tile.next += 1;
             }
             Ok(())
@@ -195,11 +195,16 @@ struct Tile<T> {
 #[derive(Default)]
 struct Window {
     blocks: Mutex<BTreeMap<usize, (Arc<RowBlock>, usize)>>,
+    /// Blocks that all tiles have taken: their memory serves again.
+    spare: Mutex<Vec<RowBlock>>,
 }
 
 impl Window {
-    fn insert(&self, place: usize, block: RowBlock, n_tiles: usize) {
+    /// Takes a block and leaves a used one in its place.
+    fn insert(&self, place: usize, block: &mut RowBlock, n_tiles: usize) {
         if n_tiles > 0 {
+            let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let block = std::mem::replace(block, spare.unwrap_or_default());
             self.lock().insert(place, (Arc::new(block), n_tiles));
         }
     }
@@ -208,14 +213,18 @@ impl Window {
         self.lock().get(&place).map(|(block, _)| Arc::clone(block))
     }
 
-    fn taken(&self, place: usize) {
+    /// Gives back what [`get`](Self::get) lent, when a tile is done with it.
+    fn taken(&self, place: usize, lent: Arc<RowBlock>) {
+        drop(lent);
         let mut blocks = self.lock();
-        if let Some((_, left)) = blocks.get_mut(&place) {
-            *left -= 1;
-            if *left == 0 {
-                blocks.remove(&place);
-            }
+        let Some((_, left)) = blocks.get_mut(&place) else { return };
+        *left -= 1;
+        if *left > 0 {
+            return;
         }
+        let block = blocks.remove(&place).and_then(|(block, _)| Arc::try_unwrap(block).ok());
+        drop(blocks);
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).extend(block);
     }
 
     fn len(&self) -> usize {
