@@ -255,6 +255,11 @@ pca_here <- function(x, recipe, n_comps, run, call) {
 
 pca_on_workers <- function(x, recipe, n_comps, BPPARAM, run, call) {
   check_covariance_fits(recipe, x, call)
+  # Two or three passes, but workers start once.
+  if (is_idle_backend(BPPARAM)) {
+    BiocParallel::bpstart(BPPARAM)
+    on.exit(BiocParallel::bpstop(BPPARAM))
+  }
   on_workers <- function(fn, plan, args) {
     run_pass(
       fn,
@@ -289,6 +294,13 @@ pca_on_workers <- function(x, recipe, n_comps, BPPARAM, run, call) {
   )
   found$scores <- on_workers(rs_pca_scores, plan, args)$scores
   found
+}
+
+# Anything else than a backend is refused by run_pass().
+is_idle_backend <- function(BPPARAM) {
+  inherits(BPPARAM, "BiocParallelParam") &&
+    is_installed("BiocParallel") &&
+    !BiocParallel::bpisup(BPPARAM)
 }
 
 # As the engine decides when it works alone; past it, it iterates, which

@@ -109,6 +109,7 @@ test_that("threads, memory and workers do not change a bit", {
     results(run_pca(x, n_comps = 10, BPPARAM = workers)),
     results(whole)
   )
+  expect_false(BiocParallel::bpisup(workers))
   # Moments that find_variable_genes() does not know.
   cells <- x$obs$condition == "stim"
   fresh <- open_h5ad(example_h5ad())[cells, 1:100] |>
@@ -151,6 +152,10 @@ test_that("iterations without the covariance agree with it", {
   expect_error(
     run_pca(x, n_comps = 5, BPPARAM = BiocParallel::SerialParam()),
     class = "scoom_error_over_budget"
+  )
+  expect_error(
+    run_pca(x, n_comps = 5, features = 1:50, BPPARAM = 2),
+    class = "scoom_error_invalid_input"
   )
 })
 
