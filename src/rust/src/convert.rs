@@ -72,11 +72,6 @@ impl<'r> Args<'r> {
             .ok_or_else(|| wrong(name, "must be one string"))
     }
 
-    /// Strings.
-    pub fn texts(&self, name: &'static str) -> Result<Vec<String>> {
-        self.need(name)?.as_string_vector().ok_or_else(|| wrong(name, "must be strings"))
-    }
-
     /// Numbers, whole ones included.
     pub fn numbers(&self, name: &'static str) -> Result<Vec<f64>> {
         let value = self.need(name)?;
