@@ -18,9 +18,16 @@ rs_unwrap <- function(result, call = caller_env()) {
   if (err$kind == "interrupted") {
     raise_interrupt()
   }
-  hint <- if (err$kind == "internal") {
-    c(i = "This is a bug of scoom. Please report it with this message.")
-  }
+  hint <- switch(
+    err$kind,
+    internal = c(
+      i = "This is a bug of scoom. Please report it with this message."
+    ),
+    truncated = c(i = "Copy or download it again."),
+    unsupported_legacy = c(
+      i = "Read it and write it again with a newer anndata."
+    )
+  )
   # The engine's text is data: neither cli nor glue may interpret it.
   abort(
     c(sentence(err$message), hint),

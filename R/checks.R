@@ -25,7 +25,7 @@ abort_type <- function(x, what, arg, call) {
     "It is {.obj_type_friendly {x}}."
   }
   scoom_abort(
-    c("{.arg {arg}} must be {what}.", x = shown),
+    c(paste0("{.arg {arg}} must be ", what, "."), x = shown),
     class = "invalid_input",
     call = call,
     argument = arg
@@ -116,7 +116,11 @@ check_choice <- function(
   }
   scoom_abort(
     c(
-      "{.arg {arg}} must be one of {.or {.val {choices}}}.",
+      if (length(choices) == 1) {
+        "{.arg {arg}} must be {.val {choices}}."
+      } else {
+        "{.arg {arg}} must be one of {.or {.val {choices}}}."
+      },
       x = if (is_string(x)) {
         "It is {.val {x}}."
       } else {
@@ -131,7 +135,7 @@ check_choice <- function(
 }
 
 # Raises the error for a name that is not there: what it is, what there is.
-abort_missing <- function(name, choices, what, class, call) {
+abort_missing <- function(name, choices, what, class, call, hint = NULL) {
   shown <- head_of(choices, 15)
   more <- length(choices) - length(shown)
   scoom_abort(
@@ -144,7 +148,8 @@ abort_missing <- function(name, choices, what, class, call) {
       } else {
         "There {cli::qty(length(choices))}{?is/are} {.val {shown}}."
       },
-      did_you_mean(name, choices)
+      did_you_mean(name, choices),
+      i = hint
     ),
     class = class,
     call = call,
@@ -191,7 +196,7 @@ resolve_logical <- function(index, n, what, call) {
     scoom_abort(
       c(
         "A logical that selects {what}s must have one value for each.",
-        x = "There are {format_count(n)} {what}s and {format_count(length(index))} values."
+        x = "There are {format_count(n)} {what}s and {format_count(length(index))} value{cli::qty(length(index))}{?s}."
       ),
       class = "invalid_index",
       call = call

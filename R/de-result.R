@@ -198,11 +198,13 @@ as_scanpy_markers <- function(markers) {
 }
 
 #' @export
-print.scoom_markers <- function(x, ..., n = 3) {
+print.scoom_markers <- function(x, ..., n = NULL) {
   if (!all(marker_columns %in% names(x))) {
     return(invisible(NextMethod()))
   }
   comparisons <- comparison_rows(x)
+  # A table that someone has cut to size is shown whole.
+  n <- n %||% if (nrow(x) <= 60) nrow(x) else 3
   header <- paste0(
     "# ",
     format_count(nrow(x)),

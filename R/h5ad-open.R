@@ -371,3 +371,18 @@ view_names <- function(x, margin, call = caller_env()) {
 
 #' @export
 dim.scoom <- function(x) c(n_obs(x), n_vars(x))
+
+#' @export
+dimnames.scoom <- function(x) list(obs_names(x), var_names(x))
+
+#' @export
+as.matrix.scoom <- function(x, ...) {
+  scoom_abort(
+    c(
+      "An object is more than a matrix.",
+      i = "The values are {.code as.matrix(x$X)}, those of a layer {.code as.matrix(x$layers$name)}."
+    ),
+    class = "not_supported",
+    call = current_env()
+  )
+}

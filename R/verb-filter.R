@@ -143,7 +143,13 @@ check_unnamed <- function(conditions, margin, call) {
     c(
       "Conditions can't have names.",
       x = "{.code {name} = {value}} is none.",
-      i = "Compare with {.code {name} == {value}} or {.code {name} >= {value}}."
+      i = if (!grepl("^(min|max)_", name)) {
+        "Compare with {.code {name} == {value}} or {.code {name} >= {value}}."
+      } else if (margin == "obs") {
+        "Bounds are conditions on columns, such as {.code n_genes >= 200}."
+      } else {
+        "The bounds are {.arg min_cells}, {.arg max_cells}, {.arg min_counts} and {.arg max_counts}."
+      }
     ),
     class = "invalid_input",
     call = call
@@ -181,6 +187,9 @@ evaluate_condition <- function(condition, columns, x, margin, n, call) {
   )
 }
 
+# Columns that calc_qc_metrics() adds.
+qc_columns <- "^(log1p_)?(n_genes|n_cells|total_counts|mean_counts|pct)(_|$)"
+
 abort_condition <- function(condition, error, x, margin, call) {
   have <- frame_names(x, margin)
   named <- all.vars(quo_squash(condition))
@@ -190,7 +199,10 @@ abort_condition <- function(condition, error, x, margin, call) {
   ]
   if (length(unknown)) {
     what <- paste("column of", margin)
-    abort_missing(unknown[[1]], have, what, "column_missing", call)
+    hint <- if (grepl(qc_columns, unknown[[1]]) && is.null(field(x, "qc"))) {
+      "{.fn calc_qc_metrics} computes columns such as this."
+    }
+    abort_missing(unknown[[1]], have, what, "column_missing", call, hint)
   }
   scoom_abort(
     "Can't evaluate the condition {.code {as_label(condition)}}.",

@@ -24,7 +24,7 @@
 #' x <- open_h5ad(example_h5ad()) |>
 #'   normalize_total(target_sum = 1e4) |>
 #'   log1p()
-#' x$X[1:3, 1:5]
+#' as.matrix(x$X[1:3, 1:5])
 #'
 #' open_h5ad(example_h5ad()) |>
 #'   log_transform(base = 2)

@@ -25,7 +25,7 @@
 #'   normalize_total(target_sum = 1e4) |>
 #'   log1p() |>
 #'   scale_genes(max_value = 10)
-#' x$X[1:3, 1:5]
+#' as.matrix(x$X[1:3, 1:5])
 scale_genes <- function(x, zero_center = TRUE, max_value = NULL) {
   check_scoom(x)
   check_flag(zero_center)

@@ -137,7 +137,7 @@ add_variable_genes <- function(x, genes, n_top, subset) {
     scoom_inform(
       c(
         i = "{format_count(length(marked))} gene{cli::qty(length(marked))}{?s} {?is/are} marked instead of {format_count(n_top)}.",
-        if (length(marked) > n_top) {
+        i = if (length(marked) > n_top) {
           "Those that tie with the last are marked too."
         } else {
           "No other gene varies."

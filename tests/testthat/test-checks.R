@@ -95,3 +95,7 @@ test_that("single values are checked", {
     f(n = "{x}")
   })
 })
+
+test_that("what a type should be is formatted", {
+  expect_error(top_markers(mtcars), "made by `find_markers()`", fixed = TRUE)
+})

@@ -88,3 +88,12 @@ test_that("the planted markers of the example come back", {
   truth <- as.character(planted)[match(top$feature, x$var_names)]
   expect_gt(mean(truth == as.character(top$group), na.rm = TRUE), 0.8)
 })
+
+test_that("short tables are printed whole, long ones by comparison", {
+  x <- open_h5ad(example_h5ad()) |>
+    normalize_total(target_sum = 1e4) |>
+    log1p()
+  markers <- find_markers(x, "cell_type", method = "t-test")
+  expect_length(capture.output(print(top_markers(markers, 5))), 1 + 2 * 21)
+  expect_match(capture.output(print(markers)), "first 3 rows", all = FALSE)
+})

@@ -331,3 +331,10 @@ test_that("files without cells, genes or values work", {
     expect_output(print(x), "n_obs x n_vars")
   }
 })
+
+test_that("an object has names in both dimensions and is no matrix", {
+  x <- open_h5ad(example_h5ad())[1:3, 1:2]
+  expect_identical(rownames(x), obs_names(x))
+  expect_identical(colnames(x), var_names(x))
+  expect_error(as.matrix(x), class = "scoom_error_not_supported")
+})

@@ -135,3 +135,18 @@ test_that("mistakes are named", {
   )
   expect_error(filter_cells(1, TRUE), class = "scoom_error_invalid_input")
 })
+
+test_that("conditions on metrics and bounds by other names get a hint", {
+  x <- open_h5ad(example_h5ad())
+  expect_error(
+    filter_cells(x, n_genes > 200),
+    "calc_qc_metrics",
+    class = "scoom_error_column_missing"
+  )
+  expect_error(filter_cells(x, min_genes = 200), "n_genes >= 200", fixed = TRUE)
+  expect_error(filter_genes(x, min_cell = 3), "`min_cells`", fixed = TRUE)
+  y <- calc_qc_metrics(x)
+  missed <- tryCatch(filter_cells(y, n_gene > 200), error = conditionMessage)
+  expect_match(missed, "n_genes")
+  expect_no_match(missed, "calc_qc_metrics")
+})
