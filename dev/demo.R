@@ -18,8 +18,17 @@ print(x)
 # the first factor with a reasonable number of levels.
 grouping_column <- function(obs) {
   usual <- c(
-    "cell_type", "celltype", "CellType", "louvain", "leiden", "seurat_clusters",
-    "clusters", "cluster", "annotation", "label"
+    "cell_type",
+    "celltype",
+    "CellType",
+    "louvain",
+    "leiden",
+    "seurat_clusters",
+    "clusters",
+    "cluster",
+    "seurat_annotations",
+    "annotation",
+    "label"
   )
   levels <- vapply(obs, \(v) if (is.factor(v)) nlevels(v) else 0L, 1L)
   factors <- names(levels)[levels >= 2L & levels <= 50L]
@@ -33,14 +42,16 @@ counts <- all(is.finite(some)) && all(some >= 0) && all(some == round(some))
 
 heading("Quality control")
 if (counts) {
-  x <- calc_qc_metrics(x, gene_sets = list(mt = "^(MT|mt)-"))
-  print(summary(x$obs[c("total_counts", "n_genes", "pct_mt")]))
-  before <- dim(x)
-  x <- x |>
-    filter_cells(n_genes >= 200, pct_mt < 20) |>
-    filter_genes(min_cells = 3)
-  cat(sprintf("kept %d of %d cells, %d of %d genes\n",
-              dim(x)[[1L]], before[[1L]], dim(x)[[2L]], before[[2L]]))
+  mitochondrial <- grep("^mt-", x$var_names, ignore.case = TRUE, value = TRUE)
+  sets <- if (length(mitochondrial)) list(mt = mitochondrial)
+  x <- calc_qc_metrics(x, gene_sets = sets)
+  shown <- intersect(c("total_counts", "n_genes", "pct_mt"), names(x$obs))
+  print(summary(x$obs[shown]))
+  x <- filter_cells(x, n_genes >= 200)
+  if (length(mitochondrial)) {
+    x <- filter_cells(x, pct_mt < 20)
+  }
+  x <- filter_genes(x, min_cells = 3)
 } else {
   cat("X does not hold raw counts: taken as normalised already\n")
 }
@@ -55,8 +66,11 @@ x <- x |>
   scale_genes(max_value = 10) |>
   run_pca(n_comps = min(50L, dim(x) - 1L))
 cat("scores:", dim(x$obsm$X_pca), "\n")
-cat("variance explained by the first five:",
-    sprintf("%.1f %%", 100 * head(x$uns$pca$variance_ratio, 5L)), "\n")
+cat(
+  "variance explained by the first five:",
+  sprintf("%.1f %%", 100 * head(x$uns$pca$variance_ratio, 5L)),
+  "\n"
+)
 
 if (is.na(group_by)) {
   heading("No grouping column in obs: no markers")
@@ -64,28 +78,42 @@ if (is.na(group_by)) {
   heading(paste("Markers by", group_by))
   markers <- find_markers(x, group_by = group_by, method = "wilcoxon")
   best <- do.call(rbind, lapply(split(markers, markers$group), head, 3L))
-  columns <- c("group", "feature", "log2_fc", "auc", "p_adj", "pct_group",
-               "pct_reference")
+  columns <- c(
+    "group",
+    "feature",
+    "log2_fc",
+    "auc",
+    "p_adj",
+    "pct_group",
+    "pct_reference"
+  )
   print(best[columns], row.names = FALSE, digits = 3L)
 }
 
 if (counts && !is.na(group_by)) {
-  keys <- c(intersect(c("donor", "condition", "sample"), names(raw$obs)), group_by)
+  keys <- c("donor", "condition", "sample")
+  keys <- unique(c(intersect(keys, names(raw$obs)), group_by))
   heading(paste("Pseudobulk by", paste(keys, collapse = ", ")))
   pb <- pseudobulk(raw, by = keys)
   print(pb)
 }
 
 truth <- raw$var
-if (all(c("planted_marker_of", "planted_condition_log2fc") %in% names(truth)) &&
-      identical(group_by, "cell_type")) {
+if (
+  all(c("planted_marker_of", "planted_condition_log2fc") %in% names(truth)) &&
+    identical(group_by, "cell_type")
+) {
   heading("Planted truth")
   marker_of <- as.character(truth$planted_marker_of)
   for (type in levels(raw$obs$cell_type)) {
     planted <- rownames(truth)[which(marker_of == type)]
     top <- head(markers$feature[markers$group == type], length(planted))
-    cat(sprintf("%-10s %2d of %2d planted markers lead the table by AUC\n",
-                type, sum(planted %in% top), length(planted)))
+    cat(sprintf(
+      "%-10s %2d of %2d planted markers lead the table by AUC\n",
+      type,
+      sum(planted %in% top),
+      length(planted)
+    ))
   }
 }
 
