@@ -144,6 +144,7 @@ tools=()
 have pandoc || tools+=(pandoc)
 have git || tools+=(git)
 apt_install ${tools[@]+"${tools[@]}"}
-r_install required testthat knitr rmarkdown withr
+r_install required testthat knitr rmarkdown withr jsonlite
 r_install optional ggplot2 SingleCellExperiment SummarizedExperiment S4Vectors \
-  SeuratObject BiocParallel rhdf5 hdf5r HDF5Array
+  BiocGenerics DelayedArray MatrixGenerics SeuratObject Seurat BiocParallel \
+  rhdf5 hdf5r HDF5Array
