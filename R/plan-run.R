@@ -267,7 +267,8 @@ run_on_workers <- function(fn, plan, args, ctx, threads, BPPARAM, call) {
   answers <- BiocParallel::bplapply(
     tasks,
     run_ranges,
-    fn = fn,
+    libraries = .libPaths(),
+    fn = serialize(fn, NULL),
     plan = plan,
     args = args,
     ctx = ctx,
@@ -276,10 +277,14 @@ run_on_workers <- function(fn, plan, args, ctx, threads, BPPARAM, call) {
   unlist(lapply(answers, rs_unwrap, call), recursive = FALSE)
 }
 
-# Runs in a worker; errors travel as values, with their class.
-run_ranges <- function(ranges, fn, plan, args, ctx) {
-  fn(plan, args, ctx, list(ranges = ranges))
+# Runs in a worker; errors travel as values, with their class. A fresh R does not
+# know the libraries of this one, so nothing may need the package before they are
+# set: the function comes as bytes, and this one belongs to base.
+run_ranges <- function(ranges, libraries, fn, plan, args, ctx) {
+  .libPaths(unique(c(libraries, .libPaths())))
+  unserialize(fn)(plan, args, ctx, list(ranges = ranges))
 }
+environment(run_ranges) <- baseenv()
 
 # Consecutive shares of almost equal size.
 deal <- function(items, n) {

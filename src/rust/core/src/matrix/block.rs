@@ -5,7 +5,8 @@
 ///
 /// Row `r` of the block has the entries `indptr[r]..indptr[r + 1]` of
 /// `indices` (columns) and `values`. Columns need not be sorted within a row.
-/// Values may be stored zeros. Buffers are reused from block to block.
+/// Values may be stored zeros; sources add up what a file holds twice. Buffers are
+/// reused from block to block.
 #[derive(Debug, Default, Clone)]
 pub struct RowBlock {
     /// Row offsets; one more than there are rows.
@@ -69,6 +70,40 @@ impl RowBlock {
         }
     }
 
+    /// Adds up entries that a row has several of in one column, as files may
+    /// hold them. Rows that increase strictly stay as they are; where one does
+    /// not, it comes out sorted.
+    pub fn sum_duplicates(&mut self) {
+        let increases = |row: &[u32]| {
+            // Without a way out, the comparison runs in vector registers.
+            row.iter().zip(row.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a < b))
+        };
+        let n_rows = self.n_rows();
+        if (0..n_rows).all(|r| increases(&self.indices[self.indptr[r]..self.indptr[r + 1]])) {
+            return;
+        }
+        debug_assert!(self.linear.is_empty(), "before the chain");
+        self.sort_rows();
+        let (mut kept, mut start) = (0, 0);
+        for r in 0..n_rows {
+            let end = self.indptr[r + 1];
+            let first = kept;
+            for at in start..end {
+                if kept > first && self.indices[kept - 1] == self.indices[at] {
+                    self.values[kept - 1] += self.values[at];
+                } else {
+                    self.indices[kept] = self.indices[at];
+                    self.values[kept] = self.values[at];
+                    kept += 1;
+                }
+            }
+            start = end;
+            self.indptr[r + 1] = kept;
+        }
+        self.indices.truncate(kept);
+        self.values.truncate(kept);
+    }
+
     /// Empties the block, keeping its memory.
     pub fn clear(&mut self) {
         self.indptr.clear();
@@ -84,5 +119,39 @@ impl RowBlock {
         self.indices.len() * 4
             + (self.values.len() + self.linear.len()) * 8
             + (self.indptr.len() + self.rows.len()) * 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicates_are_added_up_and_nothing_else_changes() {
+        let mut block = RowBlock {
+            indptr: vec![0, 3, 3, 7, 9],
+            indices: vec![0, 2, 5, 4, 1, 4, 1, 0, 3],
+            values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+            linear: Vec::new(),
+            rows: vec![0, 1, 2, 3],
+        };
+        block.sum_duplicates();
+        assert_eq!(block.indptr, [0, 3, 3, 5, 7]);
+        assert_eq!(block.indices, [0, 2, 5, 1, 4, 0, 3]);
+        assert_eq!(block.values, [1.0, 2.0, 3.0, 12.0, 10.0, 8.0, 9.0]);
+    }
+
+    #[test]
+    fn rows_that_increase_stay() {
+        let mut block = RowBlock {
+            indptr: vec![0, 2, 4],
+            indices: vec![3, 7, 1, 2],
+            values: vec![1.0, 2.0, 3.0, 4.0],
+            linear: Vec::new(),
+            rows: vec![0, 1],
+        };
+        let before = (block.indices.clone(), block.values.clone());
+        block.sum_duplicates();
+        assert_eq!((block.indices, block.values), before);
     }
 }

@@ -293,6 +293,10 @@ impl Fetched for CscFetched {
     ) -> Result<()> {
         let local = self.rows.start - self.first_row..self.rows.end - self.first_row;
         let offsets = &self.indptr[local.start..=local.end];
+        let emit = &mut |slab: &mut RowBlock| {
+            slab.sum_duplicates();
+            emit(slab)
+        };
         emit_slabs(offsets, &self.rows, slab, slab_values, emit, |span, slab| {
             slab.indices.extend_from_slice(&self.columns[span.clone()]);
             slab.values.extend_from_slice(&self.values[span]);

@@ -211,6 +211,7 @@ impl Fetched for CsrFetched<'_> {
                 data_array.dtype.append_f64(bytes, &mut slab.values);
                 Ok(())
             })?;
+            slab.sum_duplicates();
             emit(slab)?;
             row = end;
         }
