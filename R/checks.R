@@ -24,6 +24,7 @@ abort_type <- function(x, what, arg, call) {
   } else {
     "It is {.obj_type_friendly {x}}."
   }
+  what <- cli::format_inline(what)
   scoom_abort(
     c(paste0("{.arg {arg}} must be ", what, "."), x = shown),
     class = "invalid_input",

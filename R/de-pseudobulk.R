@@ -214,7 +214,8 @@ new_pseudobulk <- function(sums, source, samples, keys, fun) {
   parts <- lapply(samples$kept[names(keys)], as.character)
   names <- make.unique(do.call(paste, c(unname(parts), sep = "_")))
   dimnames <- list(source$genes, names)
-  counts <- matrix(sums$sum, sums$dim[[1]], dimnames = dimnames)
+  shape <- lengths(dimnames)
+  counts <- matrix(sums$sum, shape[[1]], shape[[2]], dimnames = dimnames)
   totals <- colSums(counts)
   if (fun == "mean") {
     counts <- sweep(counts, 2, sums$n_cells, `/`)
@@ -228,10 +229,11 @@ new_pseudobulk <- function(sums, source, samples, keys, fun) {
     frame,
     constant_columns(source, samples$codes, names(keys), nrow(frame))
   )
+  detected <- matrix(sums$detected, shape[[1]], shape[[2]], dimnames = dimnames)
   structure(
     list(
       counts = counts,
-      detected = matrix(sums$detected, sums$dim[[1]], dimnames = dimnames),
+      detected = detected,
       samples = structure(frame, row.names = names, class = "data.frame"),
       dropped = samples$dropped,
       by = names(keys),

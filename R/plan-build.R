@@ -281,7 +281,7 @@ resolve_scale <- function(x, plan, k, call) {
     op$mean <- moments$mean
     # A gene that does not vary stays as it is, centred.
     sd <- sqrt(moments$var)
-    op$sd <- ifelse(is.finite(sd) & sd > 0, sd, 1)
+    op$sd <- replace(sd, !is.finite(sd) | sd == 0, 1)
   }
   op$rows <- NULL
   op

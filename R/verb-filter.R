@@ -94,6 +94,7 @@ count_genes <- function(x, layer, by_counts, threads, BPPARAM, progress, call) {
     label = "Counting genes",
     call = call
   )
+  check_count_values(found$check, x, call, note = FALSE)
   list(n_cells = found$gene_detected, counts = found$gene_totals)
 }
 

@@ -63,5 +63,5 @@ known_moments <- function(x, call) {
   at <- at %||% seq_len(n_vars(x))
   # A gene that does not vary stays as it is, centred.
   sd <- sqrt(moments$var[at])
-  list(mean = moments$mean[at], sd = ifelse(is.finite(sd) & sd > 0, sd, 1))
+  list(mean = moments$mean[at], sd = replace(sd, !is.finite(sd) | sd == 0, 1))
 }
