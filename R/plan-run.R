@@ -18,7 +18,9 @@
 #' * `scoom.quiet`: `TRUE` switches messages off; warnings and errors stay.
 #'
 #' @details
-#' Results do not depend on any of them, to the last bit.
+#' Results do not depend on any of them, to the last bit. One exception:
+#' [run_pca()] on so many genes that their covariance takes more than a quarter of
+#' `scoom.memory` iterates instead, and agrees to rounding.
 #'
 #' @returns `scoom_resources()`: a list with the `threads`, the `memory` in bytes
 #'   and the `scratch` folder that verbs use now.
