@@ -1,6 +1,18 @@
 # The lazy matrix as the seed of a DelayedMatrix, genes x cells: blocks are read
 # from the file when DelayedArray asks for them.
 
+#' The seed of a lazy assay
+#'
+#' What a `DelayedMatrix` of [as_SingleCellExperiment()] reads from: the lazy
+#' matrix `x$X` or a layer, with genes in rows.
+#'
+#' @param x A seed.
+#' @return For `dim()` two counts, genes first; for `dimnames()` a list of names.
+#' @name scoom_seed-class
+#' @aliases scoom_seed dim,scoom_seed-method dimnames,scoom_seed-method
+#' @keywords internal
+NULL
+
 methods::setClass("scoom_seed", slots = c(matrix = "ANY"))
 
 delayed_assay <- function(m, call = caller_env()) {
