@@ -13,6 +13,7 @@ heading <- function(text) cat("\n== ", text, "\n", sep = "")
 heading("The file")
 x <- open_h5ad(path)
 print(x)
+all_cells <- x$obs
 
 # The column that tells the cells' groups: the one named, else a usual name, else
 # the first factor with a reasonable number of levels.
@@ -104,14 +105,25 @@ if (
     identical(group_by, "cell_type")
 ) {
   heading("Planted truth")
+  if ("low_quality" %in% names(all_cells)) {
+    poor <- rownames(all_cells)[all_cells$low_quality]
+    left_out <- setdiff(rownames(all_cells), rownames(raw$obs))
+    cat(sprintf(
+      "%d of the %d damaged cells were left out, and %d others\n",
+      sum(poor %in% left_out),
+      length(poor),
+      length(setdiff(left_out, poor))
+    ))
+  }
   marker_of <- as.character(truth$planted_marker_of)
   for (type in levels(raw$obs$cell_type)) {
     planted <- rownames(truth)[which(marker_of == type)]
     top <- head(markers$feature[markers$group == type], length(planted))
     cat(sprintf(
-      "%-10s %2d of %2d planted markers lead the table by AUC\n",
+      "%-10s %2d of %d planted markers among its first %d\n",
       type,
       sum(planted %in% top),
+      length(planted),
       length(planted)
     ))
   }
