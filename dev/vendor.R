@@ -58,15 +58,26 @@ field <- function(text, key) {
 }
 
 described <- lapply(crates, \(crate) {
-  text <- paste(readLines(file.path(crate, "Cargo.toml"), warn = FALSE), collapse = "\n")
+  text <- paste(
+    readLines(file.path(crate, "Cargo.toml"), warn = FALSE),
+    collapse = "\n"
+  )
   package <- sub("(?s)^.*?\n\\[package\\]", "", text, perl = TRUE)
   package <- sub("(?s)\n\\[.*$", "", package, perl = TRUE)
   license <- field(package, "license")
   authors <- sub(" *<[^>]*>", "", field(package, "authors"))
   list(
     name = paste(field(package, "name"), field(package, "version")),
-    license = if (length(license)) license else "see the licence file in its sources",
-    authors = if (length(authors)) toString(authors) else "not named by the crate"
+    license = if (length(license)) {
+      license
+    } else {
+      "see the licence file in its sources"
+    },
+    authors = if (length(authors)) {
+      toString(authors)
+    } else {
+      "not named by the crate"
+    }
   )
 })
 listed <- function(what) {

@@ -51,11 +51,16 @@ hdf5_by_pkg_config <- function(name) {
     dir <- file.path(getwd(), "src", "rust", ".cargo", "pkgconfig")
     dir.create(dir, recursive = TRUE, showWarnings = FALSE)
     from <- output_of(pkg_config, c("--variable=pcfiledir", name))
-    file.copy(file.path(from, paste0(name, ".pc")), file.path(dir, "hdf5.pc"),
-              overwrite = TRUE)
+    file.copy(
+      file.path(from, paste0(name, ".pc")),
+      file.path(dir, "hdf5.pc"),
+      overwrite = TRUE
+    )
     paths <- c(dir, Sys.getenv("PKG_CONFIG_PATH"))
-    env <- paste0("PKG_CONFIG_PATH=",
-                  shQuote(paste(paths[nzchar(paths)], collapse = ":")))
+    env <- paste0(
+      "PKG_CONFIG_PATH=",
+      shQuote(paste(paths[nzchar(paths)], collapse = ":"))
+    )
   }
   list(version = version, libs = trimws(libs[[1L]]), env = env, by = name)
 }
@@ -87,14 +92,20 @@ check_cmake <- function(why) {
   }
   halt(
     why,
-    sprintf("Building the bundled HDF5 needs cmake >= %s; %s.", min_cmake,
-            if (is.na(found)) "none is found" else paste("found", found)),
+    sprintf(
+      "Building the bundled HDF5 needs cmake >= %s; %s.",
+      min_cmake,
+      if (is.na(found)) "none is found" else paste("found", found)
+    ),
     "What to do, whichever suits you:",
     "  * use the system's HDF5 (recommended, and quicker to build):",
     "      Debian, Ubuntu:  sudo apt-get install libhdf5-dev pkg-config",
     "      Fedora:          sudo dnf install hdf5-devel pkgconf",
     "      macOS:           brew install hdf5 pkg-config",
-    sprintf("  * install cmake >= %s (pip install cmake has it) and, if it is not in", min_cmake),
+    sprintf(
+      "  * install cmake >= %s (pip install cmake has it) and, if it is not in",
+      min_cmake
+    ),
     "    the PATH, name it:  CMAKE=/path/to/cmake",
     "and install scoom again."
   )
@@ -108,7 +119,10 @@ hdf5 <- if (choice != "static") system_hdf5()
 if (is.null(hdf5)) {
   if (choice == "system") {
     halt(
-      sprintf("SCOOM_HDF5=system, but no HDF5 >= %s with headers is found", min_hdf5),
+      sprintf(
+        "SCOOM_HDF5=system, but no HDF5 >= %s with headers is found",
+        min_hdf5
+      ),
       "by pkg-config or h5cc. Debian, Ubuntu:  sudo apt-get install libhdf5-dev pkg-config"
     )
   }
@@ -116,7 +130,10 @@ if (is.null(hdf5)) {
     if (choice == "static") {
       "SCOOM_HDF5=static asks for the bundled HDF5."
     } else {
-      sprintf("No HDF5 >= %s is found on this system by pkg-config or h5cc.", min_hdf5)
+      sprintf(
+        "No HDF5 >= %s is found on this system by pkg-config or h5cc.",
+        min_hdf5
+      )
     }
   )
   message("using the bundled HDF5")

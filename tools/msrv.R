@@ -20,8 +20,11 @@ advice <- c(
 if (!nzchar(cargo) || !nzchar(rustc)) {
   missing <- c("cargo", "rustc")[!nzchar(c(cargo, rustc))]
   halt(
-    paste("scoom is built with Rust, and", paste(missing, collapse = " and "),
-          "cannot be found."),
+    paste(
+      "scoom is built with Rust, and",
+      paste(missing, collapse = " and "),
+      "cannot be found."
+    ),
     "Looked in the PATH, in $CARGO_HOME/bin and in ~/.cargo/bin.",
     advice
   )
@@ -37,7 +40,12 @@ if (is.na(found)) {
 }
 if (package_version(found) < required) {
   halt(
-    sprintf("scoom needs Rust >= %s; %s is version %s.", required, rustc, found),
+    sprintf(
+      "scoom needs Rust >= %s; %s is version %s.",
+      required,
+      rustc,
+      found
+    ),
     advice
   )
 }

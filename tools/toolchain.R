@@ -10,7 +10,11 @@ halt <- function(...) {
 # The oldest Rust that builds the package, as DESCRIPTION states it.
 required_rust <- function(description) {
   text <- read.dcf(description, fields = "SystemRequirements")[[1L]]
-  package_version(sub(".*rustc >= ([0-9.]+[0-9]).*", "\\1", gsub("\\s+", " ", text)))
+  package_version(sub(
+    ".*rustc >= ([0-9.]+[0-9]).*",
+    "\\1",
+    gsub("\\s+", " ", text)
+  ))
 }
 
 # Path of a tool: the PATH first, then where rustup puts things, which is not

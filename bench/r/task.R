@@ -35,7 +35,9 @@ run <- switch(
       run_pca(n_comps = 50)
   },
   wilcoxon = \(x) find_markers(normalized(x), group_by = "cluster"),
-  ttest = \(x) find_markers(normalized(x), group_by = "cluster", method = "t-test"),
+  ttest = \(x) {
+    find_markers(normalized(x), group_by = "cluster", method = "t-test")
+  },
   pseudobulk = \(x) pseudobulk(x, by = c("cluster", "donor")),
   stop("unknown task ", task)
 )

@@ -30,7 +30,15 @@ test_that("a panic is an error, wherever it happens, and R goes on", {
 })
 
 test_that("arguments of any type are converted inside the guard", {
-  for (odd in list(NULL, 1:3, list(), quote(x), NA_character_, mean, globalenv())) {
+  for (odd in list(
+    NULL,
+    1:3,
+    list(),
+    quote(x),
+    NA_character_,
+    mean,
+    globalenv()
+  )) {
     expect_error(
       rs_unwrap(rs_guard_probe(odd, odd, odd, odd)),
       class = "scoom_error_invalid_input"

@@ -12,7 +12,10 @@ test_that("the engine reports some ten times a second", {
   expect_lte(length(seen), 12L)
   done <- vapply(seen, \(x) x[[2L]], 0)
   expect_false(is.unsorted(done))
-  expect_identical(unique(lapply(seen, \(x) x[c(1L, 3L)])), list(list("waiting", 400)))
+  expect_identical(
+    unique(lapply(seen, \(x) x[c(1L, 3L)])),
+    list(list("waiting", 400))
+  )
 })
 
 test_that("a progress function can stop the work", {
