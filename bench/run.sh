@@ -15,7 +15,7 @@ cargo build --quiet --release --manifest-path "$here/../src/rust/Cargo.toml" \
   -p scoom-core --example passes
 passes="$target/release/examples/passes"
 
-seconds() { sed -E 's/.*, ([0-9.]+) s$/\1/'; }
+seconds() { sed -E 's|.*[:,] ([0-9.]+) s$|\1|'; }
 engine() {
   printf '{"engine": "%s", "task": "%s", "seconds": %s}\n' \
     "$1" "$2" "$("$passes" "$file" "$1" "$threads" | seconds)"
