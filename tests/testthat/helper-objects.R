@@ -29,7 +29,11 @@ without_names <- function(m) {
 
 # A file with more than one range of the grid that is small on disk: a dense X of
 # `n_obs` x 8192 whose chunks were never written, but for one in each fourth.
-local_wide_h5ad <- function(n_obs = 20000, env = parent.frame()) {
+local_wide_h5ad <- function(
+  n_obs = 20000,
+  value = \(gene, cell) (gene * 7 + cell * 13) %% 11 / 7,
+  env = parent.frame()
+) {
   testthat::skip_if_not_installed("hdf5r")
   path <- withr::local_tempfile(fileext = ".h5ad", .local_envir = env)
   n_vars <- 8192
@@ -63,8 +67,7 @@ local_wide_h5ad <- function(n_obs = 20000, env = parent.frame()) {
   encode(x, "array", "0.2.0")
   for (first in seq(1, n_obs, by = 400)) {
     rows <- first:(first + 99)
-    values <- outer(seq_len(n_vars), rows, \(g, c) (g * 7 + c * 13) %% 11 / 7)
-    x[, rows] <- values
+    x[, rows] <- outer(seq_len(n_vars), rows, value)
   }
   path
 }

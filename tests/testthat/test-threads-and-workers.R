@@ -1,0 +1,96 @@
+# Every verb that reads the matrix, on a file whose grid has several ranges: the same
+# bits for any number of threads and for worker processes, and a prompt end on Ctrl-C.
+
+# Small counts whose totals differ from cell to cell.
+wide_counts <- function(gene, cell) {
+  pmax(0, (gene * 7 + cell * 13 + (gene * cell) %% 17) %% 11 - 6 + cell %% 3)
+}
+
+open_wide <- function(env = parent.frame()) {
+  x <- open_h5ad(local_wide_h5ad(8300, wide_counts, env))
+  x$obs$group <- rep(c("a", "b", "c", "b"), length.out = n_obs(x))
+  x
+}
+
+# name -> function of an object of counts and further arguments.
+running_verbs <- function() {
+  logged <- \(x) log1p(normalize_total(x, target_sum = 100))
+  list(
+    calc_qc_metrics = \(x, ...) {
+      sets <- list(odd = seq(1L, n_vars(x), 2L))
+      y <- calc_qc_metrics(x, gene_sets = sets, percent_top = 20, ...)
+      list(y$obs, y$var)
+    },
+    normalize_total = \(x, ...) {
+      y <- normalize_total(x, exclude_highly_expressed = TRUE, ...)
+      field(y, "X")$ops
+    },
+    find_variable_genes = \(x, ...) {
+      find_variable_genes(logged(x), n_top = 50, ...)$var
+    },
+    run_pca = \(x, ...) {
+      scaled <- scale_genes(logged(x)[, 1:40], max_value = 3)
+      y <- run_pca(scaled, n_comps = 4, features = 1:40, ...)
+      list(y$obsm$X_pca, y$varm$PCs, y$uns$pca)
+    },
+    wilcoxon = \(x, ...) {
+      as.list(find_markers(logged(x)[, 1:200], "group", ...))
+    },
+    `t-test` = \(x, ...) {
+      as.list(find_markers(logged(x), "group", method = "t-test", ...))
+    },
+    pseudobulk = \(x, ...) unclass(pseudobulk(x, "group", ...))
+  )
+}
+
+test_that("threads and fresh worker processes give the same bits, verb by verb", {
+  skip_on_cran()
+  skip_if_not_installed("BiocParallel")
+  # Workers load the installed package; a source tree loaded in place has none.
+  skip_if(!nzchar(system.file("libs", package = "scoom")))
+  withr::local_options(scoom.quiet = TRUE, scoom.progress = FALSE)
+  withr::local_envvar(
+    R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep)
+  )
+  x <- open_wide()
+  info <- rs_unwrap(rs_plan_info(scoom_plan(x), scoom_ctx()))
+  expect_gte(info$n_ranges, 2)
+  snow <- BiocParallel::SnowParam(2)
+  BiocParallel::bpstart(snow)
+  withr::defer(BiocParallel::bpstop(snow))
+  for (name in names(running_verbs())) {
+    verb <- running_verbs()[[name]]
+    one <- verb(x, threads = 1)
+    expect_identical(verb(x, threads = 4), one, info = name)
+    expect_identical(verb(x, BPPARAM = snow), one, info = name)
+  }
+})
+
+test_that("an interrupt ends a verb within half a second, and R goes on", {
+  skip_on_cran()
+  skip_on_os("windows")
+  withr::local_options(scoom.quiet = TRUE, scoom.progress = FALSE)
+  x <- open_wide()
+  sent <- withr::local_tempfile()
+  scratch <- withr::local_tempdir()
+  withr::local_options(scoom.scratch = scratch)
+  for (name in c("calc_qc_metrics", "run_pca", "wilcoxon", "t-test")) {
+    verb <- running_verbs()[[name]]
+    signal <- "(sleep 0.4; date +%%s.%%N > %s; kill -INT %d) &"
+    system(sprintf(signal, shQuote(sent), Sys.getpid()))
+    outcome <- tryCatch(
+      {
+        verb(x, threads = 1)
+        "finished"
+      },
+      interrupt = \(e) "interrupt"
+    )
+    ended <- as.numeric(Sys.time())
+    expect_identical(outcome, "interrupt", info = name)
+    expect_lt(ended - scan(sent, quiet = TRUE), 0.5)
+    left <- list.files(scratch, all.files = TRUE, no.. = TRUE)
+    expect_identical(left, character(), info = name)
+  }
+  y <- x[1:100, 1:50]
+  expect_identical(sum(rowSums(y$X)), sum(as.matrix(y$X)))
+})
