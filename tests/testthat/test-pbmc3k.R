@@ -94,3 +94,66 @@ test_that("moments of counts are those of Seurat v3's table", {
   expect_lt(relative(colMeans(y$X), table[shared, "mean"]), 1e-10)
   expect_lt(relative(col_vars(y$X), table[shared, "variance"]), 1e-10)
 })
+
+# z (tie corrected, by `continuity`) and t with its degrees of freedom of every gene and
+# group: the formulas of wilcox.test() and t.test(), each gene ranked once.
+all_genes <- function(values, label, continuity) {
+  n1 <- as.vector(table(label))
+  n <- nrow(values)
+  n2 <- n - n1
+  sums <- \(m) rowsum(m, label, reorder = TRUE)
+  mean1 <- sums(values) / n1
+  mean2 <- (rep(colSums(values), each = length(n1)) - sums(values)) / n2
+  deviations <- \(group) {
+    inside <- label == levels(label)[[group]]
+    a <- sweep(values[inside, ], 2, mean1[group, ])
+    b <- sweep(values[!inside, ], 2, mean2[group, ])
+    rbind(
+      colSums(a^2) / (n1[[group]] - 1) / n1[[group]],
+      colSums(b^2) / (n2[[group]] - 1) / n2[[group]]
+    )
+  }
+  ranks <- apply(values, 2, rank)
+  ties <- apply(ranks, 2, \(r) sum(tabulate(2 * r)^3 - tabulate(2 * r)))
+  d <- sums(ranks) - n1 * (n1 + 1) / 2 - n1 * n2 / 2
+  sigma <- sqrt(outer(n1 * n2 / 12, (n + 1) - ties / (n * (n - 1))))
+  z <- lapply(continuity, \(on) (d - sign(d) * on / 2) / sigma)
+  se <- lapply(seq_along(n1), deviations)
+  first <- t(vapply(se, \(v) v[1, ], double(ncol(values))))
+  second <- t(vapply(se, \(v) v[2, ], double(ncol(values))))
+  t <- (mean1 - mean2) / sqrt(first + second)
+  df <- (first + second)^2 / (first^2 / (n1 - 1) + second^2 / (n2 - 1))
+  list(z = z, t = t, df = df)
+}
+
+test_that("all genes agree with the formulas of base R in every group", {
+  skip_on_cran()
+  x <- pbmc3k_verbs()
+  label <- x$obs$louvain
+  cells <- !is.na(label)
+  values <- as.matrix(x[cells, ]$X)
+  label <- droplevels(label[cells])
+  want <- all_genes(values, label, continuity = c(TRUE, FALSE))
+  find <- \(...) suppressMessages(find_markers(x, "louvain", ...))
+  log10_of <- \(log_p) (log(2) + log_p) / log(10)
+  check <- function(markers, statistic, log10_p) {
+    at <- cbind(as.integer(markers$group), match(markers$feature, var_names(x)))
+    none <- !is.finite(statistic[at])
+    expect_true(all(markers$p_value[none] == 1))
+    found <- markers$statistic[!none]
+    wanted <- statistic[at][!none]
+    # Where the difference of two means is all rounding, so is its quotient.
+    off <- abs(found - wanted) / pmax(abs(wanted), 1e-6)
+    expect_lt(max(off), 1e-6)
+    wanted <- log10_p[at][!none]
+    off <- abs(markers$log10_p[!none] - wanted) / pmax(1, abs(wanted))
+    expect_lt(max(off), 1e-8)
+  }
+  for (on in 1:2) {
+    z <- want$z[[on]]
+    p <- log10_of(stats::pnorm(-abs(z), log.p = TRUE))
+    check(find(continuity = on == 1), z, p)
+  }
+  p <- log10_of(stats::pt(-abs(want$t), want$df, log.p = TRUE))
+  check(find(method = "t-test"), want$t, p)
+})
