@@ -94,3 +94,35 @@ test_that("an interrupt ends a verb within half a second, and R goes on", {
   y <- x[1:100, 1:50]
   expect_identical(sum(rowSums(y$X)), sum(as.matrix(y$X)))
 })
+
+test_that("a saved object gives the same in a fresh process", {
+  skip_on_cran()
+  skip_if(!nzchar(system.file("libs", package = "scoom")))
+  x <- log1p(normalize_total(open_example(), target_sum = 1e4))
+  x$obs$order <- seq_len(n_obs(x))
+  x$layers$logs <- x$X
+  x <- x[1500:10, 1:100]
+  object <- withr::local_tempfile(fileext = ".rds")
+  answer <- withr::local_tempfile(fileext = ".rds")
+  script <- withr::local_tempfile(fileext = ".R")
+  saveRDS(x, object)
+  writeLines(
+    c(
+      "library(scoom)",
+      sprintf("x <- readRDS(%s)", deparse(object)),
+      "markers <- as.list(find_markers(x, 'cell_type'))",
+      "logs <- as.matrix(x$layers$logs)",
+      sprintf("saveRDS(list(markers, logs, x$obs), %s)", deparse(answer))
+    ),
+    script
+  )
+  withr::local_envvar(
+    R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep),
+    R_TESTS = ""
+  )
+  rscript <- file.path(R.home("bin"), "Rscript")
+  system2(rscript, c("--vanilla", shQuote(script)), stdout = NULL)
+  markers <- as.list(find_markers(x, "cell_type"))
+  want <- list(markers, as.matrix(x$layers$logs), x$obs)
+  expect_identical(readRDS(answer), want)
+})
