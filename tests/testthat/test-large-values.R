@@ -9,7 +9,6 @@ local_large_h5ad <- function(
   env = parent.frame()
 ) {
   skip_if_not_installed("hdf5r")
-  skip_if_not_installed("bit64")
   path <- withr::local_tempfile(fileext = ".h5ad", .local_envir = env)
   file <- hdf5r::H5File$new(path, "w")
   withr::defer(file$close_all())
@@ -37,7 +36,7 @@ local_large_h5ad <- function(
   offsets <- c(round(before / (n_obs - 1) * seq(0, n_obs - 1)), nnz)
   x$create_dataset(
     "indptr",
-    bit64::as.integer64(offsets),
+    offsets,
     dtype = hdf5r::h5types$H5T_NATIVE_INT64
   )
   parts <- list(
