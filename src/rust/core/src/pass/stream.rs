@@ -190,7 +190,7 @@ impl Run<'_, '_> {
 impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         self.current = None;
-        self.queues.clear(self.worker);
+        self.queues.leave(self.worker);
     }
 }
 
@@ -202,7 +202,10 @@ struct Queues<'a> {
 
 struct State<'a> {
     jobs: Vec<VecDeque<Job<'a>>>,
+    /// No more runs for these.
     retired: Vec<bool>,
+    /// These are gone.
+    left: Vec<bool>,
     closed: bool,
 }
 
@@ -210,7 +213,12 @@ impl<'a> Queues<'a> {
     fn new(workers: usize) -> Self {
         let mut jobs = Vec::new();
         jobs.resize_with(workers, VecDeque::new);
-        let state = State { jobs, retired: vec![false; workers], closed: false };
+        let state = State {
+            jobs,
+            retired: vec![false; workers],
+            left: vec![false; workers],
+            closed: false,
+        };
         Queues { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -234,8 +242,16 @@ impl<'a> Queues<'a> {
         }
     }
 
+    /// Hands a job to a worker. One that has left drops it at once: nobody else
+    /// would, and others may wait for its chunks.
     fn push(&self, worker: usize, job: Job<'a>) {
-        self.lock().jobs[worker].push_back(job);
+        let mut state = self.lock();
+        if state.left[worker] {
+            drop(state);
+            drop(job);
+            return;
+        }
+        state.jobs[worker].push_back(job);
         self.changed.notify_all();
     }
 
@@ -245,8 +261,12 @@ impl<'a> Queues<'a> {
         self.changed.notify_all();
     }
 
-    fn clear(&self, worker: usize) {
-        let jobs = std::mem::take(&mut self.lock().jobs[worker]);
+    /// Drops the jobs of a worker that takes no more.
+    fn leave(&self, worker: usize) {
+        let mut state = self.lock();
+        state.left[worker] = true;
+        let jobs = std::mem::take(&mut state.jobs[worker]);
+        drop(state);
         drop(jobs);
     }
 
