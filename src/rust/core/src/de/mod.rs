@@ -25,6 +25,4 @@ pub mod ttest;
 pub mod wilcoxon;
 
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;

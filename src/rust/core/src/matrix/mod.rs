@@ -20,3 +20,6 @@ pub use block::RowBlock;
 pub use grid::{Grid, GridSpec};
 pub use open::{open_matrix, open_matrix_with};
 pub use source::{Emit, Fetched, Reader, Scratch, Source};
+
+#[cfg(test)]
+pub(crate) mod testing;

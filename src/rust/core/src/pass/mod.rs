@@ -94,3 +94,6 @@ pub fn to_bytes<T: Serialize>(partial: &T) -> Result<Vec<u8>> {
 pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     postcard::from_bytes(bytes).map_err(|e| Error::BadPartial { reason: e.to_string() })
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

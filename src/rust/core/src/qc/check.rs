@@ -182,8 +182,9 @@ pub fn check_first_block(source: &dyn Source, view: &View, ctx: &Ctx) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Matrix, run_every_way};
     use super::*;
+    use crate::matrix::testing::Matrix;
+    use crate::pass::testing::run_every_way;
     use crate::stats::log1p::ln_1p;
     use crate::transform::Chain;
 

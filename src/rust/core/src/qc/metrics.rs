@@ -259,8 +259,9 @@ impl QcPass {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Matrix, run_every_way};
     use super::*;
+    use crate::matrix::testing::Matrix;
+    use crate::pass::testing::run_every_way;
 
     fn naive_top(row: &[f64], k: usize) -> f64 {
         let mut sorted = row.to_vec();

@@ -45,6 +45,3 @@ fn summarize(genes: &[Moments], n_obs: usize, n_vars: usize) -> Result<Vec<MeanV
     let none = Moments::default();
     Ok((0..n_vars).map(|gene| genes.get(gene).unwrap_or(&none).with_zeros(n_obs as u64)).collect())
 }
-
-#[cfg(test)]
-mod testing;

@@ -120,8 +120,9 @@ impl MomentsPass {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Matrix, run_every_way_in};
     use super::*;
+    use crate::matrix::testing::Matrix;
+    use crate::pass::testing::run_every_way_in;
     use crate::transform::{Chain, Op, ScaleGenes};
 
     fn two_passes(column: &[f64]) -> (f64, f64) {

@@ -143,8 +143,9 @@ pub fn nonzero_median(totals: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Matrix, run_every_way};
     use super::*;
+    use crate::matrix::testing::Matrix;
+    use crate::pass::testing::run_every_way;
 
     #[test]
     fn totals_with_and_without_genes() {

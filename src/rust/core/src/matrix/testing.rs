@@ -1,20 +1,20 @@
-//! A small matrix, dense for loops and sparse for passes.
+//! A small matrix for tests: dense for loops, sparse for passes.
 
+use super::{Emit, Fetched, Grid, Reader, RowBlock, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::Result;
-use crate::matrix::{Emit, Fetched, Grid, Reader, RowBlock, Scratch, Source};
 use crate::stats::random::Rng;
 
 /// A matrix cut into blocks of three rows and ranges of four blocks.
-pub(super) struct Matrix {
-    pub(super) dense: Vec<Vec<f64>>,
+pub(crate) struct Matrix {
+    pub(crate) dense: Vec<Vec<f64>>,
     n_vars: usize,
     grid: Grid,
 }
 
 impl Matrix {
     /// Counts, about half of them zero; the last gene and some cells are empty.
-    pub(super) fn counts(n_obs: usize, n_vars: usize, seed: u64) -> Self {
+    pub(crate) fn counts(n_obs: usize, n_vars: usize, seed: u64) -> Self {
         let mut rng = Rng::new(seed, 0);
         let mut dense = vec![vec![0.0; n_vars]; n_obs];
         for (i, row) in dense.iter_mut().enumerate() {
@@ -31,7 +31,7 @@ impl Matrix {
         Matrix { dense, n_vars, grid: Grid::from_parts(blocks, ranges) }
     }
 
-    pub(super) fn set(&mut self, row: usize, gene: usize, value: f64) {
+    pub(crate) fn set(&mut self, row: usize, gene: usize, value: f64) {
         self.dense[row][gene] = value;
     }
 }
