@@ -1,8 +1,9 @@
 //! The metrics of cells and genes, from one read.
 //!
-//! Per stored value: one cache line of the gene's accumulator, and the row's
-//! values once more in vector registers for totals and checks. A gene that is in
-//! no set costs one bit looked up.
+//! Per stored value: one word of the gene's accumulator ([`SmallCounts`], a cache
+//! line where counts are large or no counts), and the row's values once more in
+//! vector registers for totals and checks. A gene that is in no set costs
+//! one byte looked up.
 
 use std::cell::RefCell;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::ValueCheck;
 use super::row;
+use super::small_counts::SmallCounts;
 use super::{merge_genes, summarize};
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
@@ -21,8 +23,8 @@ use crate::stats::select::TopKSums;
 #[derive(Debug, Clone, Default)]
 pub struct GeneSets {
     n_sets: usize,
-    /// One bit per gene: whether it is in any set.
-    any: Vec<u64>,
+    /// Whether each gene is in any set: small, so that it stays in the nearest cache.
+    any: Vec<bool>,
     /// Per gene its entry of `combinations`; zero where it is in no set.
     combination: Vec<u32>,
     /// The distinct lists of sets that genes are in.
@@ -50,13 +52,13 @@ impl GeneSets {
         }
         let mut combinations = vec![Vec::new()];
         let mut known = std::collections::HashMap::from([(Vec::new(), 0_u32)]);
-        let mut any = vec![0_u64; n_vars.div_ceil(64)];
+        let mut any = vec![false; n_vars];
         let mut combination = vec![0; n_vars];
         for (gene, sets) in of_gene.into_iter().enumerate() {
             if sets.is_empty() {
                 continue;
             }
-            any[gene / 64] |= 1 << (gene % 64);
+            any[gene] = true;
             combination[gene] = *known.entry(sets).or_insert_with_key(|sets| {
                 combinations.push(sets.clone());
                 combinations.len() as u32 - 1
@@ -82,9 +84,10 @@ impl GeneSets {
         let from = totals.len();
         totals.resize(from + self.n_sets, 0.0);
         let totals = &mut totals[from..];
+        let any = self.any.as_slice();
         for (&gene, &value) in genes.iter().zip(values) {
             let gene = gene as usize;
-            if (self.any[gene / 64] >> (gene % 64)) & 1 != 0 {
+            if any[gene] {
                 for &set in &self.combinations[self.combination[gene] as usize] {
                     totals[set] += value;
                 }
@@ -127,7 +130,18 @@ pub struct QcPartial {
     set_totals: Vec<f64>,
     top_sums: Vec<f64>,
     genes: Vec<Moments>,
+    /// What `genes` lack.
+    small: SmallCounts,
     check: ValueCheck,
+}
+
+impl QcPartial {
+    /// The moments of all genes seen.
+    fn all_genes(&self) -> Vec<Moments> {
+        let mut genes = self.genes.clone();
+        self.small.add_to(&mut genes);
+        genes
+    }
 }
 
 thread_local! {
@@ -155,9 +169,13 @@ impl Pass for QcPass {
             partial.totals.push(scan.total);
             partial.detected.push(scan.detected as u32);
             partial.check.row(block.rows[r], genes, values, &scan);
-            for (&gene, &value) in genes.iter().zip(values) {
-                if value != 0.0 {
-                    moments[gene as usize].push(value);
+            if SmallCounts::takes(values, &scan) {
+                partial.small.add_row(genes, values, moments);
+            } else {
+                for (&gene, &value) in genes.iter().zip(values) {
+                    if value != 0.0 {
+                        moments[gene as usize].push(value);
+                    }
                 }
             }
             if !self.sets.is_empty() {
@@ -173,7 +191,9 @@ impl Pass for QcPass {
         Ok(())
     }
 
-    fn merge(&self, into: &mut QcPartial, from: QcPartial) {
+    fn merge(&self, into: &mut QcPartial, mut from: QcPartial) {
+        into.small.drain_into(&mut into.genes);
+        from.small.drain_into(&mut from.genes);
         into.rows.extend(from.rows);
         into.totals.extend(from.totals);
         into.detected.extend(from.detected);
@@ -244,9 +264,10 @@ impl QcPass {
             set_totals: columns(&partial.set_totals, self.sets.len()),
             top_sums: columns(&partial.top_sums, self.tops.len()),
         };
-        let summary = summarize(&partial.genes, n_obs, self.n_vars)?;
+        let moments = partial.all_genes();
+        let summary = summarize(&moments, n_obs, self.n_vars)?;
         let none = Moments::default();
-        let gene = |j: usize| partial.genes.get(j).unwrap_or(&none);
+        let gene = |j: usize| moments.get(j).unwrap_or(&none);
         let genes = GeneMetrics {
             detected: (0..self.n_vars).map(|j| gene(j).n() as f64).collect(),
             totals: (0..self.n_vars).map(|j| gene(j).sum()).collect(),

@@ -11,6 +11,7 @@ mod check;
 mod metrics;
 mod moments;
 mod row;
+mod small_counts;
 mod totals;
 
 pub use check::{CheckPartial, CheckPass, Finding, Place, ValueCheck, check_first_block};

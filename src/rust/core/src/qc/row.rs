@@ -1,7 +1,7 @@
 //! What one sweep over the values of a row says.
 
 /// Independent sums, so that the sweep runs in vector registers.
-const LANES: usize = 8;
+const LANES: usize = 4;
 
 /// 1.5 * 2^52: adding and subtracting it rounds a double below 2^51 to an integer.
 const ROUND: f64 = 6_755_399_441_055_744.0;
@@ -13,6 +13,8 @@ pub(super) struct RowScan {
     pub total: f64,
     /// Number of values that are not zero.
     pub detected: usize,
+    /// The largest value, at least zero; NaN is passed over.
+    pub max: f64,
     /// Perhaps a value is negative (or a negative zero, or a NaN).
     pub maybe_negative: bool,
     /// Perhaps a value is not an integer (or is 2^51 or more, or not finite).
@@ -22,10 +24,11 @@ pub(super) struct RowScan {
 /// Scans a row.
 ///
 /// # Numerics
-/// The total is added up in eight interleaved sums, which are then added in
+/// The total is added up in four interleaved sums, which are then added in
 /// order: exact for counts, and the same bits wherever the row is read.
 pub(super) fn scan(values: &[f64]) -> RowScan {
     let mut sum = [0.0_f64; LANES];
+    let mut max = [0.0_f64; LANES];
     let mut zeros = [0_u64; LANES];
     let mut bits = [0_u64; LANES];
     let mut rest = [0_u64; LANES];
@@ -34,6 +37,7 @@ pub(super) fn scan(values: &[f64]) -> RowScan {
         for lane in 0..LANES {
             let x = chunk[lane];
             sum[lane] += x;
+            max[lane] = if x > max[lane] { x } else { max[lane] };
             zeros[lane] += u64::from(x == 0.0);
             bits[lane] |= x.to_bits();
             rest[lane] |= (((x + ROUND) - ROUND) - x).to_bits();
@@ -41,6 +45,7 @@ pub(super) fn scan(values: &[f64]) -> RowScan {
     }
     for (lane, &x) in chunks.remainder().iter().enumerate() {
         sum[lane] += x;
+        max[lane] = if x > max[lane] { x } else { max[lane] };
         zeros[lane] += u64::from(x == 0.0);
         bits[lane] |= x.to_bits();
         rest[lane] |= (((x + ROUND) - ROUND) - x).to_bits();
@@ -48,6 +53,7 @@ pub(super) fn scan(values: &[f64]) -> RowScan {
     RowScan {
         total: sum.iter().sum(),
         detected: values.len() - zeros.iter().sum::<u64>() as usize,
+        max: max.into_iter().fold(0.0, f64::max),
         maybe_negative: bits.iter().fold(0, |a, b| a | b) >> 63 != 0,
         maybe_fractional: rest.iter().fold(0, |a, b| a | b) != 0,
     }

@@ -40,6 +40,19 @@ pub struct Moments {
 }
 
 impl Moments {
+    /// The moments of `n` counts with this sum and sum of squares, exact below 2^53.
+    #[must_use]
+    pub fn of_counts(n: u64, sum: u64, sum_sq: u64) -> Self {
+        if n == 0 {
+            return Moments::default();
+        }
+        let (count, total) = (n as i64, sum as i64);
+        let shift = total / count;
+        let s1 = total - count * shift;
+        let s2 = sum_sq as i64 - shift * (2 * total - count * shift);
+        Moments { shift: shift as f64, n, s1: s1 as f64, s2: s2 as f64 }
+    }
+
     /// Adds one value.
     #[inline]
     pub fn push(&mut self, x: f64) {
