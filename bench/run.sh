@@ -10,10 +10,10 @@ repeats=${2:-3}
 python=${3:-}
 threads=${SCOOM_BENCH_THREADS:-2}
 here="$(cd "$(dirname "$0")" && pwd)"
-target="${CARGO_TARGET_DIR:-$here/../src/rust/target}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$here/../.cache/target}"
 cargo build --quiet --release --manifest-path "$here/../src/rust/Cargo.toml" \
   -p scoom-core --example passes
-passes="$target/release/examples/passes"
+passes="$CARGO_TARGET_DIR/release/examples/passes"
 
 seconds() { sed -E 's|.*[:,] ([0-9.]+) s$|\1|'; }
 engine() {

@@ -14,7 +14,8 @@ bash dev/vendor.sh
 mkdir "$work/library" "$work/cargo-home"
 
 say "Building the tarball"
-(cd "$work" && R CMD build --no-build-vignettes "$root")
+copy_sources "$work/sources"
+(cd "$work" && R CMD build --no-build-vignettes sources)
 
 no_network=()
 if unshare --net true 2>/dev/null; then

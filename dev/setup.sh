@@ -124,8 +124,9 @@ if ! have cargo || ! version_at_least "$(rust_version)" "$(msrv)"; then
     rustup default stable
   else
     say "Installing Rust for this user, by rustup"
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
-      sh -s -- -y --profile minimal --no-modify-path
+    # What sh.rustup.rs serves, from the host that the toolchain comes from too.
+    curl --proto '=https' --tlsv1.2 -sSf https://static.rust-lang.org/rustup/rustup-init.sh |
+      sh -s -- -y --quiet --profile minimal --no-modify-path
   fi
 fi
 

@@ -13,6 +13,8 @@ mkdir -p "$lib"
 export R_LIBS="$lib${R_LIBS:+:$R_LIBS}"
 jobs="$(nproc)"
 export SCOOM_JOBS="$jobs"
+# Tests provoke panics on purpose; where they came from is in the message.
+export RUST_BACKTRACE=0
 
 total_passed=0
 total_failed=0
@@ -78,9 +80,11 @@ install_package() { R CMD INSTALL --library="$lib" .; }
 # The tarball is compiled from its own sources in the check; the installation
 # that R CMD build makes for the vignettes takes the ones already compiled here.
 r_cmd_check() {
+  local rust="$PWD/src/rust"
+  copy_sources "$work/sources"
   (
     cd "$work" &&
-      SCOOM_RUST_DIR="$OLDPWD/src/rust" R CMD build "$OLDPWD" &&
+      SCOOM_RUST_DIR="$rust" R CMD build sources &&
       _R_CHECK_FORCE_SUGGESTS_=false R CMD check --no-manual --no-tests scoom_*.tar.gz
   ) || return 1
   ! grep -E '^Status:.*(ERROR|WARNING)' "$work/scoom.Rcheck/00check.log"
