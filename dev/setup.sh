@@ -146,6 +146,8 @@ have pandoc || tools+=(pandoc)
 have git || tools+=(git)
 apt_install ${tools[@]+"${tools[@]}"}
 r_install required testthat knitr rmarkdown withr jsonlite
+# Objects and files of other packages; then packages that results are compared with.
 r_install optional ggplot2 SingleCellExperiment SummarizedExperiment S4Vectors \
   BiocGenerics DelayedArray MatrixGenerics SeuratObject Seurat BiocParallel \
-  rhdf5 hdf5r HDF5Array
+  rhdf5 hdf5r HDF5Array \
+  edgeR limma DESeq2 glmGamPoi scran igraph uwot RcppHNSW Rtsne
