@@ -8,7 +8,7 @@ source "$(dirname "$0")/lib.sh"
 
 bash dev/setup.sh run
 
-say "Installing scoom"
+say "Installing scoom: minutes the first time, then seconds"
 lib="$(Rscript --vanilla -e '
   lib <- .libPaths()[1]
   if (file.access(lib, 2) != 0) lib <- path.expand(Sys.getenv("R_LIBS_USER"))
@@ -16,7 +16,6 @@ lib="$(Rscript --vanilla -e '
   cat(lib)')"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
-# Some minutes the first time, some seconds when nothing has changed.
 if ! SCOOM_JOBS="${SCOOM_JOBS:-$(nproc)}" \
   R CMD INSTALL --library="$lib" . >"$log" 2>&1; then
   cat "$log"
