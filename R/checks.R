@@ -2,6 +2,7 @@
 # classed error in the user's call.
 
 check_scoom <- function(x, arg = caller_arg(x), call = caller_env()) {
+  check_given(x, "an object opened by {.fn open_h5ad}", arg, call)
   if (inherits(x, "scoom")) {
     return(invisible(x))
   }
@@ -16,6 +17,25 @@ check_scoom <- function(x, arg = caller_arg(x), call = caller_env()) {
     class = "invalid_input",
     call = call
   )
+}
+
+# An argument without a default that must be given; `what` says what it takes.
+check_given <- function(
+  x,
+  what,
+  arg = caller_arg(x),
+  call = caller_env()
+) {
+  # An argument that its own caller left out is missing here too.
+  if (missing(x)) {
+    what <- cli::format_inline(what)
+    scoom_abort(
+      c("{.arg {arg}} is missing.", i = paste0("Give ", what, ".")),
+      class = "invalid_input",
+      call = call,
+      argument = arg
+    )
+  }
 }
 
 abort_type <- function(x, what, arg, call) {

@@ -44,8 +44,11 @@
 #' @param layer A layer (an assay of a SingleCellExperiment) to test instead of the
 #'   default matrix.
 #' @param use_raw Test `raw`.
-#' @param features Genes to test, by name, position or logical. `NULL`: all. p-values
-#'   are adjusted over the genes that are tested.
+#' @param features Genes to test, by name, position or logical; negative positions leave
+#'   out. Or a function that takes the data frame of the genes (`var`; its row names are the
+#'   genes' names) and returns one of these, such as
+#'   `\\(var) !var$chromosome %in% c("X", "Y")`. `NULL`: all. p-values are adjusted over
+#'   the genes that are tested.
 #' @param tie_correct Wilcoxon: account for ties. `NULL`: `TRUE`, but `FALSE` for
 #'   `compat = "scanpy"`.
 #' @param continuity Wilcoxon: correct for continuity. `NULL`: as `tie_correct`.

@@ -51,6 +51,9 @@ new_markers <- function(columns, genes, levels, contrasts, method) {
   )
 }
 
+# What a table says of itself beside its columns.
+marker_attributes <- c("skipped", "blocks_dropped", "method", "call_of")
+
 check_markers <- function(
   markers,
   arg = caller_arg(markers),
@@ -62,18 +65,40 @@ check_markers <- function(
   abort_type(markers, "a table made by {.fn find_markers}", arg, call)
 }
 
+# The number of the comparison of each row, in the order of the table.
+comparison_of <- function(markers) {
+  parts <- unclass(markers)[intersect(
+    c("within", "group", "reference"),
+    names(markers)
+  )]
+  key <- do.call(paste, c(unname(lapply(parts, as.character)), sep = "\r"))
+  match(key, unique(key))
+}
+
 # Row numbers of each comparison, in the order of the table.
 comparison_rows <- function(markers) {
-  key <- paste(markers$group, markers$reference, sep = "\r")
-  split(seq_len(nrow(markers)), factor(key, unique(key)))
+  of <- comparison_of(markers)
+  split(seq_along(of), factor(of, seq_len(max(of, 0))))
+}
+
+# What to call each comparison: by its group alone where that is enough.
+comparison_labels <- function(markers) {
+  first <- markers[!duplicated(comparison_of(markers)), ]
+  label <- as.character(first$group)
+  if (length(unique(first$reference)) > 1) {
+    label <- paste(label, "vs", first$reference)
+  }
+  within <- first[["within"]]
+  if (is.null(within)) label else paste0(within, ": ", label)
 }
 
 # A selection of rows that keeps what the table says of itself.
 take_markers <- function(markers, rows) {
   taken <- markers[rows, , drop = FALSE]
   attr(taken, "row.names") <- .set_row_names(nrow(taken))
-  attr(taken, "skipped") <- attr(markers, "skipped")
-  attr(taken, "method") <- attr(markers, "method")
+  for (name in marker_attributes) {
+    attr(taken, name) <- attr(markers, name)
+  }
   taken
 }
 
@@ -84,7 +109,8 @@ take_markers <- function(markers, rows) {
 #'
 #' @param markers A table made by [find_markers()].
 #' @param n Genes to keep of each comparison.
-#' @param max_p_adj Largest adjusted p-value.
+#' @param max_p_adj Largest adjusted p-value. Tables without p-values are not
+#'   filtered by it.
 #' @param min_log2_fc Smallest log2 fold change; its absolute value where
 #'   `only_up = FALSE`.
 #' @param min_auc Smallest AUC. Tables of t-tests have none.
@@ -125,7 +151,8 @@ filter_markers <- function(
   check_number(min_pct, min = 0, max = 1)
   check_flag(only_up)
   change <- if (only_up) markers$log2_fc else abs(markers$log2_fc)
-  keep <- markers$p_adj <= max_p_adj &
+  without_p <- nrow(markers) && all(is.na(markers$p_adj))
+  keep <- (without_p | markers$p_adj <= max_p_adj) &
     change >= min_log2_fc &
     pmax(markers$pct_group, markers$pct_reference) >= min_pct
   if (only_up) {
@@ -147,54 +174,6 @@ filter_markers <- function(
     keep <- keep & markers$auc >= min_auc
   }
   take_markers(markers, which(keep))
-}
-
-#' Rename marker tables
-#'
-#' Gives a marker table the columns that users of Seurat or scanpy know.
-#'
-#' @param markers A table made by [find_markers()].
-#' @returns A data frame. `as_seurat_markers()`: `p_val`, `avg_log2FC`, `pct.1`, `pct.2`,
-#'   `p_val_adj`, `cluster`, `gene`, with row names as `Seurat::FindAllMarkers()`.
-#'   `as_scanpy_markers()`: `group`, `names`, `scores`, `logfoldchanges`, `pvals`,
-#'   `pvals_adj`, `pct_nz_group`, `pct_nz_reference`, as
-#'   `scanpy.get.rank_genes_groups_df()`. The numbers stay as they are.
-#' @export
-#' @examples
-#' x <- open_h5ad(example_h5ad()) |>
-#'   normalize_total(target_sum = 1e4) |>
-#'   log1p()
-#' markers <- find_markers(x, group_by = "cell_type", method = "t-test")
-#' head(as_seurat_markers(markers))
-#' head(as_scanpy_markers(markers))
-as_seurat_markers <- function(markers) {
-  check_markers(markers)
-  data.frame(
-    p_val = markers$p_value,
-    avg_log2FC = markers$log2_fc,
-    pct.1 = markers$pct_group,
-    pct.2 = markers$pct_reference,
-    p_val_adj = markers$p_adj,
-    cluster = markers$group,
-    gene = markers$feature,
-    row.names = make.unique(markers$feature)
-  )
-}
-
-#' @rdname as_seurat_markers
-#' @export
-as_scanpy_markers <- function(markers) {
-  check_markers(markers)
-  data.frame(
-    group = markers$group,
-    names = markers$feature,
-    scores = markers$statistic,
-    logfoldchanges = markers$log2_fc,
-    pvals = markers$p_value,
-    pvals_adj = markers$p_adj,
-    pct_nz_group = markers$pct_group,
-    pct_nz_reference = markers$pct_reference
-  )
 }
 
 #' @export

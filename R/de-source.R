@@ -8,8 +8,9 @@
 #' @param what `"tested"`: values as they are tested, the chain without scaling.
 #'   `"counts"`: counts, with the selections of the chain alone.
 #' @returns A list: `plan`; `genes`, names; `n_cells`; `columns`, names of what is
-#'   known of the cells; `column(name)`; `groups`, the default grouping or `NULL`;
-#'   `label`, what the matrix is called; `object`, the object where it is ours.
+#'   known of the cells; `column(name)`; `var()`, the data frame of the genes; `groups`,
+#'   the default grouping or `NULL`; `label`, what the matrix is called; `object`, the
+#'   object where it is ours.
 #' @noRd
 de_source <- function(x, layer, use_raw, what, call) {
   UseMethod("de_source")
@@ -31,12 +32,14 @@ de_source.scoom <- function(x, layer, use_raw, what, call) {
     plan$ops <- Filter(\(op) op$op == "select_genes", plan$ops)
     plan["stored_log"] <- list(NULL)
   }
+  genes_of <- if (use_raw) x$raw else x
   list(
     plan = plan,
-    genes = var_names(if (use_raw) x$raw else x),
+    genes = var_names(genes_of),
     n_cells = n_obs(x),
     columns = frame_names(x, "obs"),
     column = \(name) obs_column(x, name, call),
+    var = \() view_frame(genes_of, "var", call),
     groups = NULL,
     label = if (use_raw) {
       "raw"
@@ -78,6 +81,7 @@ de_source.Seurat <- function(x, layer, use_raw, what, call) {
   columns <- x[[]]
   source <- matrix_source(matrix, columns, layer, call)
   source$groups <- SeuratObject::Idents(x)
+  source$var <- \() as.data.frame(x[[assay]][[]])
   source$plan["stored_log"] <- list(if (layer == "data") exp(1))
   source
 }
@@ -94,6 +98,9 @@ de_source.SummarizedExperiment <- function(x, layer, use_raw, what, call) {
   matrix <- SummarizedExperiment::assay(x, layer)
   columns <- as.data.frame(SummarizedExperiment::colData(x), optional = TRUE)
   source <- matrix_source(matrix, columns, layer, call)
+  source$var <- \() {
+    as.data.frame(SummarizedExperiment::rowData(x), optional = TRUE)
+  }
   source$plan["stored_log"] <- list(if (layer == "logcounts") 2)
   source
 }
@@ -139,9 +146,10 @@ matrix_source <- function(matrix, columns, label, call) {
   }
   plan <- memory_recipe(matrix)
   plan$log1p <- NULL
+  genes <- rownames(matrix) %||% as.character(seq_len(nrow(matrix)))
   list(
     plan = plan,
-    genes = rownames(matrix) %||% as.character(seq_len(nrow(matrix))),
+    genes = genes,
     n_cells = ncol(matrix),
     columns = names(columns),
     column = \(name) {
@@ -151,6 +159,7 @@ matrix_source <- function(matrix, columns, label, call) {
       }
       columns[[name]]
     },
+    var = \() new_frame(list(), genes),
     groups = NULL,
     label = label,
     object = NULL
@@ -212,6 +221,9 @@ source_genes <- function(source, features, call) {
     return(NULL)
   }
   n <- length(source$genes)
+  if (is.function(features)) {
+    features <- features(source$var())
+  }
   index <- resolve_index(features, n, \() source$genes, "gene", call)
   index <- index %||% seq_len(n)
   if (!length(index) || anyDuplicated(index)) {

@@ -105,3 +105,8 @@ rs_qc_highly_expressed <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_high
 #' What the values look like; with `args$first` those of the first rows alone.
 #' @noRd
 rs_qc_check <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_check, plan, args, ctx, mode)
+
+#' One number in [0, 1) for each of `args$index`, whole numbers from zero on; each
+#' depends on `args$seed` and its index alone.
+#' @noRd
+rs_random_uniform <- function(args) .Call(wrap__rs_random_uniform, args)

@@ -99,3 +99,17 @@ test_that("single values are checked", {
 test_that("what a type should be is formatted", {
   expect_error(top_markers(mtcars), "made by `find_markers()`", fixed = TRUE)
 })
+
+test_that("an argument that was left out is named", {
+  f <- function(x, by) {
+    check_scoom(x)
+    check_given(by, "names of columns")
+  }
+  expect_error(f(), "`x` is missing", class = "scoom_error_invalid_input")
+  expect_error(
+    f(open_example()),
+    "`by` is missing",
+    class = "scoom_error_invalid_input"
+  )
+  expect_null(f(open_example(), "donor"))
+})

@@ -56,20 +56,6 @@ test_that("filter_markers() applies every threshold", {
   )
 })
 
-test_that("tables are renamed as other tools have them", {
-  markers <- markers_of_example()
-  seurat <- as_seurat_markers(markers)
-  expect_identical(
-    names(seurat),
-    c("p_val", "avg_log2FC", "pct.1", "pct.2", "p_val_adj", "cluster", "gene")
-  )
-  expect_identical(seurat$gene, markers$feature)
-  expect_identical(rownames(seurat), make.unique(markers$feature))
-  scanpy <- as_scanpy_markers(markers)
-  expect_identical(scanpy$scores, markers$statistic)
-  expect_identical(scanpy$pct_nz_reference, markers$pct_reference)
-})
-
 test_that("printing is short", {
   markers <- markers_of_example()
   lines <- capture.output(print(markers))

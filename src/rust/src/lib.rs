@@ -23,6 +23,7 @@ mod interrupt;
 mod matrix;
 mod plan;
 mod qc;
+mod random;
 
 use extendr_api::prelude::*;
 
@@ -36,4 +37,5 @@ extendr_module! {
     use matrix;
     use plan;
     use qc;
+    use random;
 }

@@ -1,0 +1,164 @@
+# Marker tables as other tools have them.
+
+#' Rename marker tables
+#'
+#' Gives a marker table the columns that users of Seurat or scanpy know.
+#'
+#' @details
+#' The numbers stay as they are: whether they are those of the other tool is decided by
+#' `compat` in [find_markers()]. With `compat = "seurat_v4"` and its method's name there,
+#' `as_seurat_markers()` gives the rows of `Seurat::FindMarkers()` in its order.
+#' `Seurat::FindAllMarkers()` drops rows with `p_val >= 0.01` on top of that.
+#'
+#' @param markers A table made by [find_markers()].
+#' @returns A data frame. `as_seurat_markers()`: `p_val`, `avg_log2FC`, `pct.1`, `pct.2`,
+#'   `p_val_adj`, `cluster`, `gene`, with row names as `Seurat::FindAllMarkers()`; for
+#'   `method = "auc"` as its `test.use = "roc"`: `myAUC`, `avg_diff`, `power`,
+#'   `avg_log2FC`, `pct.1`, `pct.2`, `cluster`, `gene`.
+#'   `as_scanpy_markers()`: `group`, `names`, `scores`, `logfoldchanges`, `pvals`,
+#'   `pvals_adj`, `pct_nz_group`, `pct_nz_reference`, as
+#'   `scanpy.get.rank_genes_groups_df()`; for `method = "logreg"` without the middle
+#'   three.
+#' @export
+#' @examples
+#' x <- open_h5ad(example_h5ad()) |>
+#'   normalize_total(target_sum = 1e4) |>
+#'   log1p()
+#' markers <- find_markers(x, group_by = "cell_type", method = "t-test")
+#' head(as_seurat_markers(markers))
+#' head(as_scanpy_markers(markers))
+as_seurat_markers <- function(markers) {
+  check_markers(markers)
+  tested <- if (identical(attr(markers, "method"), "auc")) {
+    auc <- round(markers$auc, 3)
+    list(
+      myAUC = auc,
+      avg_diff = log1p(markers$mean_group) - log1p(markers$mean_reference),
+      power = abs(auc - 0.5) * 2
+    )
+  } else {
+    list(p_val = markers$p_value)
+  }
+  columns <- c(
+    tested,
+    list(
+      avg_log2FC = markers$log2_fc,
+      pct.1 = markers$pct_group,
+      pct.2 = markers$pct_reference
+    ),
+    if (!is.null(tested$p_val)) list(p_val_adj = markers$p_adj),
+    list(cluster = markers$group, gene = markers$feature)
+  )
+  data.frame(columns, row.names = make.unique(markers$feature))
+}
+
+#' @rdname as_seurat_markers
+#' @export
+as_scanpy_markers <- function(markers) {
+  check_markers(markers)
+  columns <- list(
+    group = markers$group,
+    names = markers$feature,
+    scores = markers$statistic,
+    logfoldchanges = markers$log2_fc,
+    pvals = markers$p_value,
+    pvals_adj = markers$p_adj,
+    pct_nz_group = markers$pct_group,
+    pct_nz_reference = markers$pct_reference
+  )
+  if (identical(attr(markers, "method"), "logreg")) {
+    columns <- without(columns, c("logfoldchanges", "pvals", "pvals_adj"))
+  }
+  data.frame(columns)
+}
+
+#' Keep a marker table in the object
+#'
+#' Puts markers into `uns`, in the structure in which
+#' `scanpy.tl.rank_genes_groups()` keeps its result, so that scanpy's plots find them there.
+#'
+#' @details
+#' `uns[[key]]` becomes a list: `params` (`groupby`, `reference`, `method`, `use_raw`, `layer`,
+#' `corr_method`); `names`, `scores`, `logfoldchanges`, `pvals` and `pvals_adj`, data
+#' frames with one column a group and one row a rank, which are record arrays in a
+#' file; `pts` and, where the reference is the rest, `pts_rest`, data frames with one row
+#' a gene. Where groups have different numbers of genes the shorter ones are filled
+#' with `NA`.
+#'
+#' @param x An object opened by [open_h5ad()].
+#' @param markers A table made by [find_markers()], each group compared once.
+#' @param key The name in `uns`.
+#' @returns `x` with the entry.
+#' @export
+#' @examples
+#' x <- open_h5ad(example_h5ad()) |>
+#'   normalize_total(target_sum = 1e4) |>
+#'   log1p()
+#' markers <- find_markers(x, group_by = "cell_type")
+#' x <- set_markers(x, markers)
+#' head(x$uns$rank_genes_groups$names)
+set_markers <- function(x, markers, key = "rank_genes_groups") {
+  call <- current_env()
+  check_scoom(x)
+  check_markers(markers)
+  check_string(key)
+  rows <- comparison_rows(markers)
+  group <- as.character(markers$group)[vapply(rows, `[`, 0L, 1)]
+  if (anyDuplicated(group)) {
+    twice <- group[duplicated(group)][[1]]
+    scoom_abort(
+      c(
+        "Each group can have one comparison here.",
+        x = "Group {.val {twice}} is compared several times.",
+        i = "Select one of them first: {.code markers[markers$reference == ...,]}."
+      ),
+      class = "invalid_input",
+      call = call,
+      argument = "markers"
+    )
+  }
+  names(rows) <- group
+  n <- max(lengths(rows), 0)
+  by_rank <- function(values) {
+    as_ranks <- lapply(rows, \(at) values[at][seq_len(n)])
+    structure(as_ranks, row.names = .set_row_names(n), class = "data.frame")
+  }
+  by_gene <- function(values) {
+    genes <- unique(markers$feature)
+    columns <- lapply(rows, \(at) {
+      values[at][match(genes, markers$feature[at])]
+    })
+    new_frame(columns, genes)
+  }
+  renamed <- as_scanpy_markers(markers)
+  ranked <- intersect(
+    c("names", "scores", "logfoldchanges", "pvals", "pvals_adj"),
+    names(renamed)
+  )
+  value <- c(
+    list(params = scanpy_params(markers)),
+    lapply(unclass(renamed)[ranked], by_rank),
+    list(pts = by_gene(markers$pct_group)),
+    if (all(markers$reference == "rest")) {
+      list(pts_rest = by_gene(markers$pct_reference))
+    }
+  )
+  set_uns(x, key, value)
+}
+
+scanpy_params <- function(markers) {
+  of <- attr(markers, "call_of")
+  compact(list(
+    groupby = of$group_by,
+    reference = paste(unique(markers$reference), collapse = ", "),
+    method = attr(markers, "method"),
+    use_raw = of$use_raw,
+    layer = of$layer,
+    corr_method = switch(
+      of$p_adjust %||% "none",
+      BH = "benjamini-hochberg",
+      none = NULL,
+      of$p_adjust
+    )
+  ))
+}
