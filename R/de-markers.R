@@ -143,11 +143,13 @@ find_markers <- function(
   } else {
     plan$stored_log
   }
+  n_units <- length(levels) + (extra > 0)
   args <- list(
-    group = codes,
-    n_groups = length(levels) + (extra > 0),
-    compare = contrasts$compare,
-    with = contrasts$with,
+    unit = codes,
+    n_units = n_units,
+    group_units = as.list(contrasts$compare),
+    reference_units = reference_units(contrasts, n_units),
+    stratum_of = seq_along(contrasts$compare) - 1L,
     tie_correct = tie_correct,
     continuity = continuity,
     overestimated = method == "t-test_overestim_var",
@@ -160,6 +162,16 @@ find_markers <- function(
   label <- "Testing genes"
   columns <- run_pass(fn, plan, args, threads, BPPARAM, progress, label, call)
   new_markers(columns, source$genes, levels, contrasts, method)
+}
+
+# Codes of the groups on the other side of each comparison.
+reference_units <- function(contrasts, n_units) {
+  units <- seq_len(n_units) - 1L
+  Map(
+    \(group, with) if (is.na(with)) setdiff(units, group) else with,
+    contrasts$compare,
+    contrasts$with
+  )
 }
 
 marker_methods <- c("wilcoxon", "t-test", "t-test_overestim_var")

@@ -2,15 +2,15 @@
 
 #' t-tests between groups of cells.
 #'
-#' `args`: `group`, `n_groups`, `compare`, `with`, `overestimated`, `pseudocount`
-#' or `ln_base`, `order`, `p_adjust`.
+#' `args`: the comparisons (`contrasts`), `overestimated`, `alternative`, the
+#' convention of fold changes (`fold_change`), the table (`table_options`).
 #' @noRd
 rs_de_ttest <- function(plan, args, ctx, mode) .Call(wrap__rs_de_ttest, plan, args, ctx, mode)
 
 #' Wilcoxon tests between groups of cells.
 #'
-#' `args`: `group`, `n_groups`, `compare`, `with`, `tie_correct`, `continuity`,
-#' `pseudocount` or `ln_base`, `order`, `p_adjust`.
+#' `args`: as `rs_de_ttest()`, but `tie_correct` and `continuity`; `p_values = FALSE`
+#' leaves out the test (areas under the curve alone).
 #' @noRd
 rs_de_wilcoxon <- function(plan, args, ctx, mode) .Call(wrap__rs_de_wilcoxon, plan, args, ctx, mode)
 

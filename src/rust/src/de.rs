@@ -2,60 +2,103 @@
 
 use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
-use scoom_core::de::contrast::{Comparison, Contrasts, Reference};
+use scoom_core::de::contrast::{Contrasts, Samples, Stratum};
 use scoom_core::de::fold_change::FoldChange;
 use scoom_core::de::gene_major::GeneMajor;
 use scoom_core::de::group_pass::{GroupPass, GroupTable};
 use scoom_core::de::groups::{Groups, NONE};
-use scoom_core::de::moments::GroupSum;
-use scoom_core::de::table::{MarkerTable, Order, Row};
+use scoom_core::de::moments::{GroupSum, MomentTest, moment_pass, run_moment_test, test_moments};
+use scoom_core::de::replicates::Replicates;
+use scoom_core::de::table::{MarkerTable, Order, Row, Scope, TableBuilder, TableOptions};
 use scoom_core::de::ttest::{Spread, TTest};
 use scoom_core::de::wilcoxon::Wilcoxon;
 use scoom_core::error::Result;
 use scoom_core::stats::adjust::Adjustment;
+use scoom_core::stats::dist::Alternative;
 
 use crate::convert::{Args, named, raws, wrong};
 use crate::guard::guard;
 use crate::plan::{Mode, Plan, run_tiled_mode, with_ctx};
 
-/// Groups of cells: `args$group`, codes from 0, `NA` for none.
-fn codes(args: &Args) -> Result<Vec<u32>> {
-    Ok(args.codes("group")?.into_iter().map(|code| code.unwrap_or(NONE)).collect())
+/// Codes from 0 of all cells, `NA` for none.
+fn codes(args: &Args, name: &'static str) -> Result<Vec<u32>> {
+    Ok(args.codes(name)?.into_iter().map(|code| code.unwrap_or(NONE)).collect())
 }
 
-/// The comparisons: `args$compare` with the codes of groups, `args$with` with those
-/// of their references, `NA` for the rest.
-fn contrasts(args: &Args) -> Result<Contrasts> {
-    let (groups, references) = (args.codes("compare")?, args.codes("with")?);
-    if groups.len() != references.len() {
-        return Err(wrong("with", "must be as long as `compare`"));
-    }
-    let comparisons = groups
-        .into_iter()
-        .zip(references)
-        .map(|(group, reference)| {
-            let group = group.ok_or_else(|| wrong("compare", "must not be NA"))?;
-            let reference = reference.map_or(Reference::Rest, Reference::Group);
-            Ok(Comparison { group, reference })
+/// Codes from 0, one list element for each stratum.
+fn code_lists(args: &Args, name: &'static str) -> Result<Vec<Vec<u32>>> {
+    let bad = || wrong(name, "must be a list of codes from zero");
+    let list = args.need(name)?.as_list().ok_or_else(bad)?;
+    list.values()
+        .map(|codes| {
+            let codes = codes.as_integer_slice().ok_or_else(bad)?;
+            codes.iter().map(|&code| u32::try_from(code).map_err(|_| bad())).collect()
         })
-        .collect::<Result<Vec<_>>>()?;
-    Contrasts::new(&codes(args)?, args.count("n_groups")?, &comparisons)
+        .collect()
 }
 
-/// `args$pseudocount`, or where it is `NULL` scanpy's convention with `args$ln_base`.
+/// The comparisons: `unit`, `n_units`, and of each stratum `group_units`,
+/// `reference_units` and `stratum_of`; `sample` with `unit_sample` and `n_samples`.
+fn contrasts(args: &Args) -> Result<Contrasts> {
+    let (groups, references) =
+        (code_lists(args, "group_units")?, code_lists(args, "reference_units")?);
+    let comparisons = codes(args, "stratum_of")?;
+    if groups.len() != references.len() || groups.len() != comparisons.len() {
+        return Err(wrong("stratum_of", "must be as long as `group_units` and `reference_units`"));
+    }
+    let sides = groups.into_iter().zip(references);
+    let strata: Vec<Stratum> = sides
+        .zip(comparisons)
+        .map(|((group, reference), comparison)| Stratum { comparison, group, reference })
+        .collect();
+    let samples = match args.get("sample") {
+        None => None,
+        Some(list) => {
+            let sample = Args::new(&list);
+            let of_unit = codes(&sample, "unit_sample")?;
+            Some(Samples { of_unit, n_samples: sample.count("n_samples")? })
+        }
+    };
+    Contrasts::new(&codes(args, "unit")?, args.count("n_units")?, &strata, samples.as_ref())
+}
+
+/// `fold_change`: `"means"` or missing with `pseudocount`; without it scanpy's
+/// convention with `ln_base`. `"seurat"` (sums) and `"seurat_v4"` (means) take
+/// `pseudocount` too, 1 where it is `NULL`.
 fn fold_change(args: &Args) -> Result<FoldChange> {
-    Ok(match args.number_opt("pseudocount")? {
-        Some(pseudocount) => FoldChange::LinearMeans { pseudocount },
-        None => FoldChange::MeansOfLogs { ln_base: args.number("ln_base")? },
+    let pseudocount = args.number_opt("pseudocount")?;
+    let name = args.get("fold_change").map(|_| args.text("fold_change")).transpose()?;
+    Ok(match (name.as_deref(), pseudocount) {
+        (None | Some("means"), Some(pseudocount)) => FoldChange::LinearMeans { pseudocount },
+        (None | Some("means"), None) => {
+            FoldChange::MeansOfLogs { ln_base: args.number("ln_base")? }
+        }
+        (Some("seurat"), c) => FoldChange::LinearSums { pseudocount: c.unwrap_or(1.0) },
+        (Some("seurat_v4"), c) => FoldChange::LinearMeans { pseudocount: c.unwrap_or(1.0) },
+        _ => return Err(wrong("fold_change", "is not a known convention")),
     })
 }
 
-/// The table for R: ordered by `args$order`, adjusted by `args$p_adjust`.
-fn marker_table(args: &Args, contrasts: &Contrasts, rows: &[Row]) -> Result<Robj> {
+/// `alternative`, two-sided where it is missing.
+fn alternative(args: &Args) -> Result<Alternative> {
+    let Some(value) = args.get("alternative") else { return Ok(Alternative::TwoSided) };
+    match value.as_str() {
+        Some("two.sided") => Ok(Alternative::TwoSided),
+        Some("greater") => Ok(Alternative::Greater),
+        Some("less") => Ok(Alternative::Less),
+        _ => Err(wrong("alternative", "must be \"two.sided\", \"greater\" or \"less\"")),
+    }
+}
+
+/// `order`, `p_adjust`, `adjust_over`, `n_adjust`, `n_genes`, `min_pct`,
+/// `min_log2_fc`, `only_up`, `max_p_adj`; all but the first two may be missing.
+fn table_options(args: &Args) -> Result<TableOptions> {
     let order = match args.text("order")?.as_str() {
         "auc" => Order::Auc,
         "statistic" => Order::Statistic,
-        _ => return Err(wrong("order", "must be \"auc\" or \"statistic\"")),
+        "p_value" => Order::PValue,
+        "log2_fc" => Order::Log2Fc,
+        _ => return Err(wrong("order", "is not a column to order by")),
     };
     let adjustment = match args.text("p_adjust")?.as_str() {
         "BH" | "fdr" => Some(Adjustment::BenjaminiHochberg),
@@ -65,18 +108,35 @@ fn marker_table(args: &Args, contrasts: &Contrasts, rows: &[Row]) -> Result<Robj
         "none" => None,
         _ => return Err(wrong("p_adjust", "is not a known adjustment")),
     };
-    let table = MarkerTable::new(rows, contrasts.comparisons().len(), order, adjustment);
+    let scope = match args.get("adjust_over").as_ref().map(Robj::as_str) {
+        None | Some(Some("comparison")) => Scope::Comparison,
+        Some(Some("all")) => Scope::All,
+        _ => return Err(wrong("adjust_over", "must be \"comparison\" or \"all\"")),
+    };
+    let count = |name| args.get(name).map(|_| args.count(name)).transpose();
+    Ok(TableOptions {
+        scope,
+        n_adjust: count("n_adjust")?,
+        n_genes: count("n_genes")?,
+        min_pct: args.number_opt("min_pct")?.unwrap_or(0.0),
+        min_log2_fc: args.number_opt("min_log2_fc")?.unwrap_or(0.0),
+        only_up: args.get("only_up").is_some() && args.flag("only_up")?,
+        max_p_adj: args.number_opt("max_p_adj")?,
+        ..TableOptions::all(order, adjustment)
+    })
+}
+
+/// The table for R: rows as columns; `n_group` and `n_reference` by comparison.
+fn marker_table(contrasts: &Contrasts, table: &MarkerTable) -> Robj {
     let column =
         |value: fn(&Row) -> f64| Robj::from(table.rows.iter().map(value).collect::<Vec<f64>>());
     let from_one =
         |codes: &[u32]| Robj::from(codes.iter().map(|&c| c as i32 + 1).collect::<Vec<i32>>());
-    let (group, reference): (Vec<f64>, Vec<f64>) = contrasts
-        .comparisons()
-        .iter()
-        .map(|&comparison| contrasts.sizes(comparison))
+    let (group, reference): (Vec<f64>, Vec<f64>) = (0..contrasts.n_comparisons())
+        .map(|comparison| contrasts.sizes(comparison))
         .map(|(group, reference)| (group as f64, reference as f64))
         .unzip();
-    Ok(named(vec![
+    let mut fields = vec![
         ("feature", from_one(&table.gene)),
         ("comparison", from_one(&table.comparison)),
         ("log2_fc", column(|row| row.log2_fc)),
@@ -91,13 +151,58 @@ fn marker_table(args: &Args, contrasts: &Contrasts, rows: &[Row]) -> Result<Robj
         ("pct_reference", column(|row| row.fraction.1)),
         ("n_group", group.into()),
         ("n_reference", reference.into()),
-    ]))
+    ];
+    if contrasts.n_samples().is_some() {
+        fields.extend(replicate_columns(&table.rows));
+    }
+    named(fields)
+}
+
+/// The columns of samples; `top_sample` counts from one.
+fn replicate_columns(rows: &[Row]) -> Vec<(&'static str, Robj)> {
+    let all = || rows.iter().filter_map(|row| row.replicates.as_deref());
+    let column = |value: fn(&Replicates) -> f64| Robj::from(all().map(value).collect::<Vec<f64>>());
+    let integers =
+        |value: fn(&Replicates) -> i32| Robj::from(all().map(value).collect::<Vec<i32>>());
+    vec![
+        ("n_samples_expressing", integers(|r| r.n_expressing as i32)),
+        ("top_sample", integers(|r| r.top_sample.map_or(i32::MIN, |sample| sample as i32 + 1))),
+        ("top_sample_signal", column(|r| r.top_signal)),
+        ("top_sample_cells", column(|r| r.top_cells)),
+        ("sign_agreement", column(|r| r.sign_agreement)),
+        ("worst_log2_fc", column(|r| r.worst_log2_fc)),
+    ]
+}
+
+/// Runs a test of moments in any mode.
+fn run_moments(
+    plan: &Plan,
+    args: &Args,
+    ctx: &Robj,
+    mode: &Robj,
+    test: &impl MomentTest,
+) -> Result<Robj> {
+    let options = table_options(args)?;
+    let (contrasts, n_vars) = (test.contrasts(), plan.view().n_vars());
+    contrasts.groups().check_rows(plan.view().n_obs())?;
+    with_ctx(ctx, |ctx| {
+        if let Mode::Whole = Mode::from_robj(mode)? {
+            let table = run_moment_test(plan.source(), plan.view(), ctx, test, options)?;
+            return Ok(marker_table(contrasts, &table));
+        }
+        let pass = moment_pass(test, 0..n_vars);
+        run_tiled_mode(plan, ctx, mode, "reading values", &pass, |tiles| {
+            let table = TableBuilder::new(options, contrasts.n_comparisons(), n_vars)?;
+            test_moments(ctx, test, &pass.table(tiles), 0..n_vars, &table)?;
+            Ok(marker_table(contrasts, &table.finish(ctx)?))
+        })
+    })
 }
 
 /// t-tests between groups of cells.
 ///
-/// `args`: `group`, `n_groups`, `compare`, `with`, `overestimated`, `pseudocount`
-/// or `ln_base`, `order`, `p_adjust`.
+/// `args`: the comparisons (`contrasts`), `overestimated`, `alternative`, the
+/// convention of fold changes (`fold_change`), the table (`table_options`).
 /// @noRd
 #[extendr]
 fn rs_de_ttest(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
@@ -105,30 +210,20 @@ fn rs_de_ttest(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
         let plan = Plan::from_robj(&plan)?.with_linear();
         let args = Args::new(&args);
         let contrasts = contrasts(&args)?;
-        contrasts.groups().check_rows(plan.view().n_obs())?;
-        let spread =
-            if args.flag("overestimated")? { Spread::Overestimated } else { Spread::Welch };
-        let fold_change = fold_change(&args)?;
-        let test = TTest { contrasts: &contrasts, spread, fold_change };
-        with_ctx(&ctx, |ctx| {
-            if let Mode::Whole = Mode::from_robj(&mode)? {
-                let rows = test.run(plan.source(), plan.view(), ctx)?;
-                return marker_table(&args, &contrasts, &rows);
-            }
-            let genes = 0..plan.view().n_vars();
-            let pass = test.pass(genes.clone());
-            run_tiled_mode(&plan, ctx, &mode, "reading values", &pass, |tiles| {
-                let rows = test.rows(ctx, &pass.table(tiles), genes)?;
-                marker_table(&args, &contrasts, &rows)
-            })
-        })
+        let test = TTest {
+            contrasts: &contrasts,
+            spread: if args.flag("overestimated")? { Spread::Overestimated } else { Spread::Welch },
+            alternative: alternative(&args)?,
+            fold_change: fold_change(&args)?,
+        };
+        run_moments(&plan, &args, &ctx, &mode, &test)
     })
 }
 
 /// Wilcoxon tests between groups of cells.
 ///
-/// `args`: `group`, `n_groups`, `compare`, `with`, `tie_correct`, `continuity`,
-/// `pseudocount` or `ln_base`, `order`, `p_adjust`.
+/// `args`: as `rs_de_ttest()`, but `tie_correct` and `continuity`; `p_values = FALSE`
+/// leaves out the test (areas under the curve alone).
 /// @noRd
 #[extendr]
 fn rs_de_wilcoxon(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
@@ -136,13 +231,19 @@ fn rs_de_wilcoxon(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
         let plan = Plan::from_robj(&plan)?;
         let args = Args::new(&args);
         let contrasts = contrasts(&args)?;
-        let (tie_correct, continuity) = (args.flag("tie_correct")?, args.flag("continuity")?);
-        let fold_change = fold_change(&args)?;
-        let test = Wilcoxon { contrasts: &contrasts, tie_correct, continuity, fold_change };
+        let test = Wilcoxon {
+            contrasts: &contrasts,
+            tie_correct: args.flag("tie_correct")?,
+            continuity: args.flag("continuity")?,
+            alternative: alternative(&args)?,
+            p_values: args.get("p_values").is_none() || args.flag("p_values")?,
+            fold_change: fold_change(&args)?,
+        };
+        let options = table_options(&args)?;
         let (source, view, groups) = (plan.source(), plan.view(), contrasts.groups());
         with_ctx(&ctx, |ctx| {
             let finish = |values: GeneMajor, ctx: &Ctx| {
-                marker_table(&args, &contrasts, &test.rows(ctx, view, &values)?)
+                Ok(marker_table(&contrasts, &test.run(ctx, view, &values, options)?))
             };
             match Mode::from_robj(&mode)? {
                 Mode::Whole => finish(GeneMajor::read(source, view, ctx, groups, None)?, ctx),
@@ -169,7 +270,7 @@ fn rs_de_pseudobulk(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
     guard(|| {
         let plan = Plan::from_robj(&plan)?;
         let args = Args::new(&args);
-        let groups = Groups::new(codes(&args)?, args.count("n_groups")?)?;
+        let groups = Groups::new(codes(&args, "group")?, args.count("n_groups")?)?;
         groups.check_rows(plan.view().n_obs())?;
         let pass = GroupPass::<GroupSum>::new(&groups, 0..plan.view().n_vars());
         with_ctx(&ctx, |ctx| {

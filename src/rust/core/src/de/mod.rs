@@ -2,23 +2,29 @@
 //! sums per group.
 //!
 //! * [`groups`], [`contrast`]: which cell is where, what is compared with what.
-//! * [`group_pass`]: one accumulator for every group and gene ([`moments`]), the
-//!   source of t-tests ([`ttest`]), fold changes ([`fold_change`]), percentages
-//!   and pseudobulk sums.
+//! * [`group_pass`]: one accumulator for every group and gene, in one read;
+//!   [`moments`] make t-tests ([`ttest`]) of
+//!   them, pseudobulk takes the sums.
 //! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s that
-//!   [`spill`] to disk; the source of rank tests ([`wilcoxon`]).
-//! * [`table`]: ordering, adjustment, columns.
+//!   [`spill`] to disk; the source of rank tests ([`wilcoxon`], `ranking`).
+//! * [`fold_change`], `combine`, [`replicates`]: effects, strata (blocks) made
+//!   one, samples one by one.
+//! * [`table`]: thresholds, adjustment, order, columns.
 //!
-//! A new comparison is a [`contrast::Reference`]; a new test takes either of the
-//! two sources and returns [`table::Row`]s gene by gene.
+//! A new comparison is a list of [`contrast::Stratum`]; a new test takes either of
+//! the two sources and returns [`table::Row`]s gene by gene.
 
+mod combine;
 pub mod contrast;
 pub mod fold_change;
 pub mod gene_major;
+mod genes;
 pub mod group_pass;
 pub mod groups;
 pub mod moments;
 pub mod piece;
+mod ranking;
+pub mod replicates;
 pub mod spill;
 pub mod table;
 pub mod ttest;

@@ -1,20 +1,30 @@
-//! From the results of genes to the columns of a marker table.
+//! From the results of genes to a marker table.
+//!
+//! Every p-value is kept for the adjustment, but a row only while it can still be
+//! in the table: thresholds that the row itself decides are applied at once, and
+//! with `n_genes` a comparison drops the rows that cannot be among its first.
+//!
+//! Memory: 8 bytes for each comparison and gene if p-values are adjusted (24 over
+//! all comparisons together, when they are sorted), 96 bytes for each row that is
+//! kept; with `n_genes` about twice as many rows as asked for.
 
-use std::ops::Range;
+use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
+use super::replicates::Replicates;
 use crate::ctx::Ctx;
-use crate::error::Result;
-use crate::stats::adjust::{Adjustment, adjust};
+use crate::error::{Error, Result};
+use crate::stats::adjust::{Adjusted, Adjustment};
+use crate::stats::rank::ordered_key;
 
 /// The result of one gene in one comparison.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Log2 fold change.
     pub log2_fc: f64,
     /// The test statistic.
     pub statistic: f64,
-    /// Two-sided p-value.
+    /// The p-value.
     pub p_value: f64,
     /// Its decimal logarithm, from the tail.
     pub log10_p: f64,
@@ -24,19 +34,98 @@ pub struct Row {
     pub mean: (f64, f64),
     /// Fractions of cells with a nonzero value: of the group and of the reference.
     pub fraction: (f64, f64),
+    /// What the samples say one by one, where they are told apart.
+    pub replicates: Option<Box<Replicates>>,
 }
 
-/// By which column genes are ordered within a comparison, descending.
+/// By what genes are ordered within a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// By the area under the curve.
+    /// By the area under the curve, descending.
     Auc,
-    /// By the test statistic.
+    /// By the test statistic, descending.
     Statistic,
+    /// By the p-value, ascending, also where it underflows.
+    PValue,
+    /// By the log2 fold change, descending.
+    Log2Fc,
 }
 
-/// A marker table: comparisons in their order, genes of each by `Order`, then by
-/// their place in the matrix.
+impl Order {
+    /// Sorts ascending as the rows do; NaN comes last.
+    fn key(self, row: &Row) -> u64 {
+        let value = match self {
+            Order::Auc => -row.auc,
+            Order::Statistic => -row.statistic,
+            Order::PValue => row.log10_p,
+            Order::Log2Fc => -row.log2_fc,
+        };
+        if value.is_nan() { u64::MAX } else { ordered_key(value) }
+    }
+}
+
+/// Which p-values are adjusted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of a comparison.
+    Comparison,
+    /// All.
+    All,
+}
+
+/// Which rows a table has, and how p-values are adjusted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TableOptions {
+    /// The order of genes.
+    pub order: Order,
+    /// How p-values are adjusted; `None`: not at all.
+    pub adjustment: Option<Adjustment>,
+    /// Over what.
+    pub scope: Scope,
+    /// For how many tests, where not for those made.
+    pub n_adjust: Option<usize>,
+    /// Rows of a comparison at most: its first.
+    pub n_genes: Option<usize>,
+    /// The fraction of expressing cells that either side must reach.
+    pub min_pct: f64,
+    /// The absolute log2 fold change that a row must reach.
+    pub min_log2_fc: f64,
+    /// Whether a log2 fold change must be above zero.
+    pub only_up: bool,
+    /// The adjusted p-value that a row must not exceed.
+    pub max_p_adj: Option<f64>,
+}
+
+impl TableOptions {
+    /// All rows in this order.
+    #[must_use]
+    pub fn all(order: Order, adjustment: Option<Adjustment>) -> Self {
+        TableOptions {
+            order,
+            adjustment,
+            scope: Scope::Comparison,
+            n_adjust: None,
+            n_genes: None,
+            min_pct: 0.0,
+            min_log2_fc: 0.0,
+            only_up: false,
+            max_p_adj: None,
+        }
+    }
+
+    /// Whether a row may be in the table, as far as it says itself: no adjusted
+    /// p-value is below its p-value.
+    fn may_stay(&self, row: &Row) -> bool {
+        let fraction = row.fraction.0.max(row.fraction.1);
+        (self.min_pct <= 0.0 || fraction >= self.min_pct)
+            && (self.min_log2_fc <= 0.0 || row.log2_fc.abs() >= self.min_log2_fc)
+            && (!self.only_up || row.log2_fc > 0.0)
+            && self.max_p_adj.is_none_or(|most| row.p_value <= most)
+    }
+}
+
+/// A marker table: comparisons in their order, genes of each in the order asked
+/// for, then by their place in the matrix.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MarkerTable {
     /// Comparison of each row.
@@ -45,124 +134,308 @@ pub struct MarkerTable {
     pub gene: Vec<u32>,
     /// The result.
     pub rows: Vec<Row>,
-    /// The p-value adjusted within the comparison, over all genes.
+    /// The adjusted p-value.
     pub p_adj: Vec<f64>,
 }
 
-impl MarkerTable {
-    /// Orders and adjusts. `results` holds the comparisons of the first gene,
-    /// then of the second ...
-    #[must_use]
-    pub fn new(
-        results: &[Row],
-        n_comparisons: usize,
-        order: Order,
-        adjustment: Option<Adjustment>,
-    ) -> Self {
-        let mut table = MarkerTable::default();
-        if n_comparisons == 0 {
-            return table;
-        }
-        let n_genes = results.len() / n_comparisons;
-        let key = |row: &Row| match order {
-            Order::Auc => row.auc,
-            Order::Statistic => row.statistic,
+/// A table that is being filled, by several threads and in any order.
+#[derive(Debug)]
+pub struct TableBuilder {
+    options: TableOptions,
+    columns: Vec<Mutex<Column>>,
+}
+
+/// One comparison.
+#[derive(Debug, Default)]
+struct Column {
+    /// The p-value of each gene, if they are adjusted.
+    p_values: Vec<f64>,
+    kept: Vec<Kept>,
+    /// Rows at which those that cannot stay are dropped.
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    key: u64,
+    gene: u32,
+    row: Row,
+}
+
+impl TableBuilder {
+    /// An empty table of some comparisons and genes.
+    ///
+    /// # Errors
+    /// When there are more tests than p-values are adjusted for.
+    pub fn new(options: TableOptions, n_comparisons: usize, n_genes: usize) -> Result<Self> {
+        let n_tests = match options.scope {
+            Scope::Comparison => n_genes,
+            Scope::All => n_genes * n_comparisons,
         };
-        for comparison in 0..n_comparisons {
-            let row = |gene: usize| &results[gene * n_comparisons + comparison];
-            let p_values: Vec<f64> = (0..n_genes).map(|gene| row(gene).p_value).collect();
-            let p_adj = match adjustment {
-                Some(method) => adjust(&p_values, method),
-                None => p_values,
-            };
-            let mut genes: Vec<usize> = (0..n_genes).collect();
-            genes.sort_by(|&a, &b| {
-                let (a, b) = (key(row(a)), key(row(b)));
-                a.is_nan().cmp(&b.is_nan()).then(b.total_cmp(&a))
-            });
-            table.comparison.extend(std::iter::repeat_n(comparison as u32, n_genes));
-            table.gene.extend(genes.iter().map(|&gene| gene as u32));
-            table.rows.extend(genes.iter().map(|&gene| *row(gene)));
-            table.p_adj.extend(genes.iter().map(|&gene| p_adj[gene]));
+        if options.n_adjust.is_some_and(|n| n < n_tests) {
+            let message =
+                format!("`n_adjust` must not be less than the number of tests, {n_tests}");
+            return Err(Error::InvalidInput { argument: "n_adjust", message });
         }
-        table
+        let column = || Column {
+            p_values: vec![f64::NAN; if options.adjustment.is_some() { n_genes } else { 0 }],
+            kept: Vec::new(),
+            limit: options.n_genes.map_or(usize::MAX, |n| (2 * n).max(64)),
+        };
+        let columns = (0..n_comparisons).map(|_| Mutex::new(column())).collect();
+        Ok(TableBuilder { options, columns })
+    }
+
+    /// Adds the rows of genes from `first` on: all comparisons of the first gene,
+    /// of the second ...
+    pub(super) fn add(&self, first: usize, mut rows: Vec<Row>) {
+        let n = self.columns.len();
+        for (comparison, column) in self.columns.iter().enumerate() {
+            let mut column = column.lock().unwrap_or_else(PoisonError::into_inner);
+            for (i, row) in rows[comparison..].iter_mut().step_by(n).enumerate() {
+                let gene = first + i;
+                if let Some(slot) = column.p_values.get_mut(gene) {
+                    *slot = row.p_value;
+                }
+                if self.options.may_stay(row) {
+                    let replicates = row.replicates.take();
+                    let row = Row { replicates, ..*row };
+                    let key = self.options.order.key(&row);
+                    column.kept.push(Kept { key, gene: gene as u32, row });
+                }
+            }
+            if column.kept.len() > column.limit {
+                column.prune(&self.options);
+            }
+        }
+    }
+
+    /// Adjusts, selects and orders.
+    ///
+    /// # Errors
+    /// On interruption.
+    pub fn finish(self, ctx: &Ctx) -> Result<MarkerTable> {
+        let TableBuilder { options, columns } = self;
+        let adjust = |p_values: Vec<f64>| {
+            options.adjustment.map(|how| Adjusted::new(p_values, how, options.n_adjust))
+        };
+        let all = match options.scope {
+            Scope::Comparison => None,
+            Scope::All => {
+                let each = columns.iter().map(|column| {
+                    let mut column = column.lock().unwrap_or_else(PoisonError::into_inner);
+                    std::mem::take(&mut column.p_values)
+                });
+                Some(adjust(each.collect::<Vec<_>>().concat()))
+            }
+        };
+        let ready: Vec<Mutex<Vec<f64>>> = columns.iter().map(|_| Mutex::default()).collect();
+        ctx.parallel(
+            "ordering genes",
+            columns.len(),
+            || (),
+            |i, ()| {
+                let mut column = columns[i].lock().unwrap_or_else(PoisonError::into_inner);
+                let own = match &all {
+                    Some(_) => None,
+                    None => adjust(std::mem::take(&mut column.p_values)),
+                };
+                let adjusted = all.as_ref().map_or(own.as_ref(), Option::as_ref);
+                let p_adj = |row: &Row| adjusted.map_or(row.p_value, |a| a.of(row.p_value));
+                if let Some(most) = options.max_p_adj {
+                    column.kept.retain(|kept| p_adj(&kept.row) <= most);
+                }
+                column.sort();
+                column.kept.truncate(options.n_genes.unwrap_or(usize::MAX));
+                let values = column.kept.iter().map(|kept| p_adj(&kept.row)).collect();
+                *ready[i].lock().unwrap_or_else(PoisonError::into_inner) = values;
+                Ok(())
+            },
+        )?;
+        let mut table = MarkerTable::default();
+        for (comparison, (column, p_adj)) in columns.into_iter().zip(ready).enumerate() {
+            let column = column.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let p_adj = p_adj.into_inner().unwrap_or_else(PoisonError::into_inner);
+            table.comparison.extend(std::iter::repeat_n(comparison as u32, p_adj.len()));
+            table.p_adj.extend(p_adj);
+            for Kept { gene, row, .. } in column.kept {
+                table.gene.push(gene);
+                table.rows.push(row);
+            }
+        }
+        Ok(table)
     }
 }
 
-/// Genes of one task: enough that a task is worth its start, and that what is
-/// read for one gene serves its neighbours.
-const TASK_GENES: usize = 32;
+impl Column {
+    fn sort(&mut self) {
+        self.kept.sort_unstable_by_key(|kept| (kept.key, kept.gene));
+    }
 
-/// Runs `test` on every gene of a slice, in parallel; it appends the rows of the
-/// gene. Returns them gene by gene.
-pub(super) fn for_each_gene<S>(
-    ctx: &Ctx,
-    stage: &str,
-    genes: Range<usize>,
-    scratch: impl Fn() -> S + Sync,
-    test: impl Fn(usize, &mut S, &mut Vec<Row>) -> Result<()> + Sync,
-) -> Result<Vec<Row>> {
-    let n_tasks = genes.len().div_ceil(TASK_GENES);
-    let done: Vec<Mutex<Vec<Row>>> = (0..n_tasks).map(|_| Mutex::default()).collect();
-    ctx.parallel(stage, n_tasks, scratch, |task, scratch| {
-        let first = genes.start + task * TASK_GENES;
-        let mut rows = Vec::new();
-        for gene in first..(first + TASK_GENES).min(genes.end) {
-            test(gene, scratch, &mut rows)?;
+    /// Drops what cannot be among the first `n_genes`, whatever genes follow.
+    ///
+    /// The last threshold, on adjusted p-values, comes to one on p-values that is
+    /// not known yet. A row is out for any of them if `n_genes` rows before it
+    /// have p-values that are no larger.
+    fn prune(&mut self, options: &TableOptions) {
+        let Some(n) = options.n_genes else { return };
+        self.sort();
+        if options.max_p_adj.is_none() {
+            self.kept.truncate(n);
+        } else {
+            let mut smallest: BinaryHeap<u64> = BinaryHeap::with_capacity(n + 1);
+            self.kept.retain(|kept| {
+                let p = ordered_key(kept.row.p_value);
+                let full = smallest.len() >= n;
+                if full && smallest.peek().is_none_or(|&worst| worst <= p) {
+                    return false;
+                }
+                smallest.push(p);
+                if full {
+                    smallest.pop();
+                }
+                true
+            });
         }
-        *done[task].lock().unwrap_or_else(PoisonError::into_inner) = rows;
-        Ok(())
-    })?;
-    Ok(done
-        .into_iter()
-        .flat_map(|rows| rows.into_inner().unwrap_or_else(PoisonError::into_inner))
-        .collect())
+        self.limit = (2 * self.kept.len()).max(64);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ctx::Silent;
+    use crate::stats::random::Rng;
 
     fn row(statistic: f64, auc: f64, p_value: f64) -> Row {
         Row {
-            log2_fc: 0.0,
+            log2_fc: statistic,
             statistic,
             p_value,
             log10_p: p_value.log10(),
             auc,
             mean: (0.0, 0.0),
-            fraction: (0.0, 0.0),
+            fraction: (0.0, auc),
+            replicates: None,
         }
     }
 
-    #[test]
-    fn rows_are_ordered_and_adjusted_within_each_comparison() {
-        // Three genes, two comparisons.
-        let results = [
+    fn table(rows: &[Row], n_comparisons: usize, options: TableOptions) -> MarkerTable {
+        let n_genes = rows.len() / n_comparisons;
+        let builder = TableBuilder::new(options, n_comparisons, n_genes).unwrap();
+        // Genes come in any order.
+        for gene in (0..n_genes).rev() {
+            builder.add(gene, rows[gene * n_comparisons..][..n_comparisons].to_vec());
+        }
+        builder.finish(&Ctx::new(2, 1 << 20, std::env::temp_dir(), &Silent)).unwrap()
+    }
+
+    const BH: Option<Adjustment> = Some(Adjustment::BenjaminiHochberg);
+
+    /// Three genes, two comparisons.
+    fn few() -> [Row; 6] {
+        [
             row(1.0, 0.6, 0.5),
             row(9.0, 0.5, 0.04),
             row(2.0, 0.6, 0.01),
             row(f64::NAN, 0.9, f64::NAN),
             row(3.0, 0.4, 0.02),
             row(10.0, 0.5, 0.03),
-        ];
-        let bh = Some(Adjustment::BenjaminiHochberg);
-        let table = MarkerTable::new(&results, 2, Order::Auc, bh);
-        assert_eq!(table.comparison, [0, 0, 0, 1, 1, 1]);
-        assert_eq!(table.gene, [0, 1, 2, 1, 0, 2]);
-        assert_eq!(table.p_adj[0], 0.5);
-        assert!((table.p_adj[1] - 0.03).abs() < 1e-15);
-        assert!((table.p_adj[2] - 0.03).abs() < 1e-15);
-        assert!(table.p_adj[3].is_nan());
-        assert_eq!(table.p_adj[4..], [0.04, 0.04]);
-        let table = MarkerTable::new(&results, 2, Order::Statistic, None);
-        assert_eq!(table.gene, [2, 1, 0, 2, 0, 1]);
-        assert_eq!(table.p_adj[..3], [0.02, 0.01, 0.5]);
+        ]
+    }
+
+    #[test]
+    fn rows_are_ordered_and_adjusted_within_each_comparison() {
+        let rows = few();
+        let got = table(&rows, 2, TableOptions::all(Order::Auc, BH));
+        assert_eq!(got.comparison, [0, 0, 0, 1, 1, 1]);
+        assert_eq!(got.gene, [0, 1, 2, 1, 0, 2]);
+        assert_eq!(got.p_adj[0], 0.5);
+        assert!((got.p_adj[1] - 0.03).abs() < 1e-15);
+        assert!((got.p_adj[2] - 0.03).abs() < 1e-15);
+        assert!(got.p_adj[3].is_nan());
+        assert_eq!(got.p_adj[4..], [0.04, 0.04]);
+        let got = table(&rows, 2, TableOptions::all(Order::Statistic, None));
+        assert_eq!(got.gene, [2, 1, 0, 2, 0, 1]);
+        assert_eq!(got.p_adj[..3], [0.02, 0.01, 0.5]);
+        let got = table(&rows, 2, TableOptions::all(Order::PValue, None));
+        assert_eq!(got.gene, [1, 2, 0, 2, 0, 1]);
+    }
+
+    #[test]
+    fn adjustment_over_all_and_for_more_tests() {
+        let rows = few();
+        let all = TableOptions { scope: Scope::All, ..TableOptions::all(Order::Auc, BH) };
+        let got = table(&rows, 2, all);
+        let want = [0.5, 0.05, 0.05, f64::NAN, 0.05, 0.05];
+        for (got, want) in got.p_adj.iter().zip(want) {
+            assert!((got - want).abs() < 1e-15 || (got.is_nan() && want.is_nan()));
+        }
+        let bonferroni = TableOptions::all(Order::Auc, Some(Adjustment::Bonferroni));
+        let got = table(&rows, 2, TableOptions { n_adjust: Some(10), ..bonferroni });
+        assert_eq!(got.p_adj[..3], [1.0, 0.1, 0.2]);
+        assert!(TableBuilder::new(TableOptions { n_adjust: Some(2), ..bonferroni }, 2, 3).is_err());
+    }
+
+    #[test]
+    fn thresholds_come_after_adjustment_and_before_truncation() {
+        let rows = few();
+        let auc = TableOptions::all(Order::Auc, BH);
+        let some = TableOptions { max_p_adj: Some(0.03), min_pct: 0.4, ..auc };
+        let got = table(&rows, 2, some);
+        assert_eq!((&got.gene[..], &got.comparison[..]), (&[1, 2][..], &[0, 0][..]));
+        assert!((got.p_adj[1] - 0.03).abs() < 1e-15);
+        let got = table(&rows, 2, TableOptions { n_genes: Some(1), ..some });
+        assert_eq!(got.gene, [1]);
+        let got = table(&rows, 2, TableOptions { min_log2_fc: 2.5, ..auc });
+        assert_eq!(got.gene, [2, 0, 2]);
+        let up = TableOptions { only_up: true, ..auc };
+        assert_eq!(table(&[row(-3.0, 0.1, 0.1), row(1.0, 0.2, 0.1)], 1, up).gene, [1]);
+    }
+
+    #[test]
+    fn rows_are_dropped_early_without_a_trace() {
+        let mut rng = Rng::new(8, 0);
+        let n = 3000;
+        let rows: Vec<Row> = (0..n)
+            .map(|_| {
+                // Loosely related, with ties and underflow.
+                let auc = (rng.uniform() * 50.0).round() / 50.0;
+                let p = (10.0 * rng.uniform() - 20.0 * auc).exp();
+                row(auc - 0.4, auc, if p < 1e-7 { 0.0 } else { p.min(1.0) })
+            })
+            .collect();
+        for order in [Order::Auc, Order::PValue, Order::Statistic, Order::Log2Fc] {
+            for max_p_adj in [None, Some(0.3), Some(0.01)] {
+                let all = TableOptions { max_p_adj, ..TableOptions::all(order, BH) };
+                let want = table(&rows, 1, all);
+                for n_genes in [1, 10, 700, 5000] {
+                    let got = table(&rows, 1, TableOptions { n_genes: Some(n_genes), ..all });
+                    let most = n_genes.min(want.gene.len());
+                    assert_eq!(got.gene, want.gene[..most], "{order:?}, {max_p_adj:?}");
+                    assert_eq!(got.p_adj, want.p_adj[..most]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_are_held() {
+        let options = TableOptions { n_genes: Some(20), ..TableOptions::all(Order::Statistic, BH) };
+        let builder = TableBuilder::new(options, 1, 10_000).unwrap();
+        for gene in 0..10_000 {
+            builder.add(gene, vec![row((gene % 997) as f64, 0.5, 0.5)]);
+            assert!(builder.columns[0].lock().unwrap().kept.len() <= 64);
+        }
     }
 
     #[test]
     fn nothing_to_compare() {
-        assert_eq!(MarkerTable::new(&[], 0, Order::Auc, None), MarkerTable::default());
-        assert!(MarkerTable::new(&[], 2, Order::Auc, None).rows.is_empty());
+        let ctx = Ctx::new(2, 1 << 20, std::env::temp_dir(), &Silent);
+        for (n_comparisons, n_genes) in [(0, 5), (2, 0)] {
+            let options = TableOptions::all(Order::Auc, BH);
+            let builder = TableBuilder::new(options, n_comparisons, n_genes).unwrap();
+            assert_eq!(builder.finish(&ctx).unwrap(), MarkerTable::default());
+        }
     }
 }

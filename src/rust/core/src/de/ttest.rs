@@ -1,19 +1,13 @@
 //! Student's t between groups, from their moments.
 
-use std::ops::Range;
-
-use super::contrast::{Contrasts, Reference, all_but_each};
+use super::combine::{Effects, Verdict, Weight, stouffer};
+use super::contrast::Contrasts;
 use super::fold_change::{FoldChange, Side};
-use super::group_pass::{Accumulate, GroupPass, GroupTable, gene_slices};
-use super::moments::GroupMoments;
-use super::table::{Row, for_each_gene};
-use crate::ctx::Ctx;
-use crate::error::{Error, Result};
-use crate::matrix::Source;
-use crate::pass::run_tiled;
-use crate::stats::dist::{PValue, t_two_sided};
+use super::moments::{GroupMoments, MomentTest, StratumMoments};
+use super::replicates::ReplicatePlan;
+use super::table::Row;
+use crate::stats::dist::{Alternative, PValue, normal_p_value, t_p_value, t_to_normal};
 use crate::stats::moments::MeanVar;
-use crate::transform::View;
 
 /// How the reference's variance enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,92 +19,68 @@ pub enum Spread {
 }
 
 /// What to do with the moments.
+///
+/// Strata are tested each for itself; their t become normal deviates with the
+/// same tails, and these are combined as Stouffer does, with weights
+/// `(1 / n + 1 / m)^(-1/2)`.
 #[derive(Debug, Clone, Copy)]
 pub struct TTest<'c> {
     /// The comparisons.
     pub contrasts: &'c Contrasts,
     /// How the reference's variance enters.
     pub spread: Spread,
+    /// Which differences count.
+    pub alternative: Alternative,
     /// How fold changes are taken.
     pub fold_change: FoldChange,
 }
 
-impl TTest<'_> {
-    /// The pass over the genes of a slice.
-    #[must_use]
-    pub fn pass(&self, genes: Range<usize>) -> GroupPass<'_, GroupMoments> {
-        GroupPass::new(self.contrasts.groups(), genes)
+impl MomentTest for TTest<'_> {
+    fn contrasts(&self) -> &Contrasts {
+        self.contrasts
     }
 
-    /// Reads the matrix and returns the rows of all genes, gene by gene. `view`
-    /// keeps values before the logarithm. One read, or one for each slice of genes
-    /// whose moments fit the budget.
-    ///
-    /// # Errors
-    /// As [`run_tiled`] and [`TTest::rows`].
-    pub fn run(&self, source: &dyn Source, view: &View, ctx: &Ctx) -> Result<Vec<Row>> {
-        self.contrasts.groups().check_rows(view.n_obs())?;
-        let n_groups = self.contrasts.groups().n_groups();
-        let slices = gene_slices::<GroupMoments>(n_groups, view.n_vars(), ctx.memory_bytes());
-        let mut rows = Vec::new();
-        for genes in slices {
-            let pass = self.pass(genes.clone());
-            let tiles = run_tiled(source, view, ctx, "reading values", &pass)?;
-            rows.extend(self.rows(ctx, &pass.table(tiles), genes)?);
+    fn replicates(&self) -> Option<ReplicatePlan<'_>> {
+        ReplicatePlan::new(self.contrasts, self.fold_change, Weight::Means)
+    }
+
+    fn row(&self, strata: &[StratumMoments]) -> Row {
+        if let [stratum] = strata {
+            let one = self.stratum(stratum);
+            return Effects::row(&[one.effects], self.verdict(&one));
         }
-        Ok(rows)
+        let strata: Vec<Tested> = strata.iter().map(|stratum| self.stratum(stratum)).collect();
+        let deviates = strata.iter().map(|s| (s.weight, t_to_normal(s.t, s.df)));
+        let constant = strata.iter().all(|s| s.constant);
+        let statistic = if constant { 0.0 } else { stouffer(deviates) };
+        let p = if constant { CERTAIN } else { normal_p_value(statistic, self.alternative) };
+        let effects: Vec<Effects> = strata.iter().map(|s| s.effects).collect();
+        Effects::row(&effects, Verdict { statistic, p })
     }
+}
 
-    /// The rows of a slice of genes, gene by gene, from their moments.
-    ///
-    /// # Errors
-    /// When a group has more values than cells, or on interruption.
-    pub fn rows(
-        &self,
-        ctx: &Ctx,
-        table: &GroupTable<GroupMoments>,
-        genes: Range<usize>,
-    ) -> Result<Vec<Row>> {
-        let groups = self.contrasts.groups();
-        let n_groups = groups.n_groups();
-        let state = || (Vec::with_capacity(n_groups), Vec::with_capacity(n_groups));
-        for_each_gene(ctx, "testing genes", 0..table.n_genes(), state, |gene, (own, rest), rows| {
-            own.clear();
-            own.extend((0..n_groups).map(|group| table.group(group)[gene]));
-            let stored = own.iter().zip(groups.sizes());
-            if stored.into_iter().any(|(m, &size): (&GroupMoments, _)| m.values.n() > size) {
-                return Err(stored_twice(genes.start + gene));
-            }
-            if self.contrasts.needs_rest() {
-                all_but_each(own, GroupMoments::default(), merged, rest);
-            }
-            for &comparison in self.contrasts.comparisons() {
-                let group = comparison.group as usize;
-                let reference = match comparison.reference {
-                    Reference::Rest => &rest[group],
-                    Reference::Group(other) => &own[other as usize],
-                };
-                let (n1, n2) = self.contrasts.sizes(comparison);
-                rows.push(self.row(&own[group], n1, reference, n2));
-            }
-            Ok(())
-        })
-    }
+/// The p-value of what never varies.
+const CERTAIN: PValue = PValue { p_value: 1.0, log10_p: 0.0 };
 
-    fn row(&self, group: &GroupMoments, n1: u64, reference: &GroupMoments, n2: u64) -> Row {
-        let (a, b) = (group.values.with_zeros(n1), reference.values.with_zeros(n2));
-        let weight = match self.spread {
-            Spread::Welch => n2,
-            Spread::Overestimated => n1,
+/// One stratum.
+struct Tested {
+    t: f64,
+    df: f64,
+    weight: f64,
+    /// Whether all cells have the same value.
+    constant: bool,
+    effects: Effects,
+}
+
+impl TTest<'_> {
+    fn stratum(&self, stratum: &StratumMoments) -> Tested {
+        let StratumMoments { group, n_group, reference, n_reference } = stratum;
+        let (a, b) = (group.values.with_zeros(*n_group), reference.values.with_zeros(*n_reference));
+        let n = match self.spread {
+            Spread::Welch => *n_reference,
+            Spread::Overestimated => *n_group,
         };
-        let (statistic, df) = welch(a, MeanVar { n: weight, ..b });
-        let p = if statistic == 0.0 {
-            PValue { p_value: 1.0, log10_p: 0.0 }
-        } else if statistic.is_infinite() {
-            PValue { p_value: 0.0, log10_p: f64::NEG_INFINITY }
-        } else {
-            t_two_sided(statistic, df)
-        };
+        let (t, df) = welch(a, MeanVar { n, ..b });
         let side = |moments: &GroupMoments, summary: MeanVar| Side {
             n: summary.n,
             detected: moments.values.n(),
@@ -119,15 +89,20 @@ impl TTest<'_> {
         };
         let (one, other) = (side(group, a), side(reference, b));
         let constant = a.mean == b.mean && a.var == 0.0 && b.var == 0.0;
-        Row {
-            log2_fc: if constant { 0.0 } else { self.fold_change.log2(&one, &other) },
-            statistic,
-            p_value: p.p_value,
-            log10_p: p.log10_p,
-            auc: f64::NAN,
-            mean: (one.linear_mean(), other.linear_mean()),
-            fraction: (one.fraction(), other.fraction()),
-        }
+        let effects = Effects::new(&one, &other, constant, self.fold_change, Weight::Means);
+        Tested { t, df, weight: Weight::Means.of(*n_group, *n_reference), constant, effects }
+    }
+
+    fn verdict(&self, one: &Tested) -> Verdict {
+        let p = if one.constant || (one.t == 0.0 && self.alternative == Alternative::TwoSided) {
+            CERTAIN
+        } else if one.t == 0.0 || one.t.is_infinite() {
+            // No degrees of freedom are needed.
+            normal_p_value(one.t, self.alternative)
+        } else {
+            t_p_value(one.t, one.df, self.alternative)
+        };
+        Verdict { statistic: one.t, p }
     }
 }
 
@@ -145,20 +120,10 @@ pub fn welch(a: MeanVar, b: MeanVar) -> (f64, f64) {
     (difference / (va + vb).sqrt(), df)
 }
 
-fn merged(mut into: GroupMoments, later: GroupMoments) -> GroupMoments {
-    into.merge(&later);
-    into
-}
-
-pub(super) fn stored_twice(gene: usize) -> Error {
-    Error::InvalidValues {
-        message: format!("gene {} has several stored values in one cell", gene + 1),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::dist::t_two_sided;
     use crate::stats::moments::Moments;
 
     fn summary(values: &[f64]) -> MeanVar {

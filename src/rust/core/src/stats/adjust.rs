@@ -19,43 +19,79 @@ pub enum Adjustment {
 ///
 /// # Numerics
 ///
-/// As `stats::p.adjust` of R: NaN stays NaN and does not count as a test, a
-/// single test is returned unchanged, and the products are taken in R's order.
-/// Equal p-values get equal adjusted values whatever their order.
+/// As [`Adjusted`].
 #[must_use]
 pub fn adjust(p_values: &[f64], method: Adjustment) -> Vec<f64> {
-    let mut adjusted = p_values.to_vec();
-    let mut order: Vec<usize> = (0..p_values.len()).filter(|&i| !p_values[i].is_nan()).collect();
-    if order.len() <= 1 {
-        return adjusted;
-    }
-    let n = order.len() as f64;
-    if method == Adjustment::Bonferroni {
-        for &i in &order {
-            adjusted[i] = (n * p_values[i]).min(1.0);
+    let adjusted = Adjusted::new(p_values.to_vec(), method, None);
+    p_values.iter().map(|&p| adjusted.of(p)).collect()
+}
+
+/// The p-values of some tests in ascending order, each with its adjusted value.
+///
+/// # Numerics
+///
+/// As `stats::p.adjust` of R: NaN stays NaN and does not count as a test, a
+/// single test is unchanged, and the products are taken in R's order. Equal
+/// p-values get equal adjusted values whatever their order.
+#[derive(Debug, Clone, Default)]
+pub struct Adjusted {
+    sorted: Vec<f64>,
+    adjusted: Vec<f64>,
+}
+
+impl Adjusted {
+    /// Adjusts for `n_tests`, or for as many tests as there are p-values.
+    #[must_use]
+    pub fn new(mut p_values: Vec<f64>, method: Adjustment, n_tests: Option<usize>) -> Self {
+        p_values.retain(|p| !p.is_nan());
+        p_values.sort_unstable_by(f64::total_cmp);
+        let n_tests = n_tests.unwrap_or(p_values.len());
+        let mut adjusted = p_values.clone();
+        if n_tests > 1 {
+            adjust_sorted(&mut adjusted, method, n_tests);
         }
-        return adjusted;
+        Adjusted { sorted: p_values, adjusted }
     }
-    order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
-    if method == Adjustment::Holm {
-        let mut largest = 0.0_f64;
-        for (rank, &i) in order.iter().enumerate() {
-            largest = largest.max((n - rank as f64) * p_values[i]);
-            adjusted[i] = largest.min(1.0);
+
+    /// The adjusted value of one of the p-values; NaN for any other.
+    #[must_use]
+    pub fn of(&self, p: f64) -> f64 {
+        match self.sorted.binary_search_by(|other| other.total_cmp(&p)) {
+            Ok(at) => self.adjusted[at],
+            Err(_) => f64::NAN,
         }
-        return adjusted;
     }
-    let factor = if method == Adjustment::BenjaminiYekutieli {
-        (1..=order.len()).map(|i| 1.0 / i as f64).sum::<f64>() * n
-    } else {
-        n
-    };
-    let mut smallest = f64::INFINITY;
-    for (rank, &i) in order.iter().enumerate().rev() {
-        smallest = smallest.min(factor / (rank + 1) as f64 * p_values[i]);
-        adjusted[i] = smallest.min(1.0);
+}
+
+/// Adjusts p-values in ascending order in their place.
+fn adjust_sorted(p_values: &mut [f64], method: Adjustment, n_tests: usize) {
+    let n = n_tests as f64;
+    match method {
+        Adjustment::Bonferroni => {
+            for p in p_values {
+                *p = (n * *p).min(1.0);
+            }
+        }
+        Adjustment::Holm => {
+            let mut largest = 0.0_f64;
+            for (rank, p) in p_values.iter_mut().enumerate() {
+                largest = largest.max((n - rank as f64) * *p);
+                *p = largest.min(1.0);
+            }
+        }
+        Adjustment::BenjaminiHochberg | Adjustment::BenjaminiYekutieli => {
+            let factor = if method == Adjustment::BenjaminiYekutieli {
+                (1..=n_tests).map(|i| 1.0 / i as f64).sum::<f64>() * n
+            } else {
+                n
+            };
+            let mut smallest = f64::INFINITY;
+            for (rank, p) in p_values.iter_mut().enumerate().rev() {
+                smallest = smallest.min(factor / (rank + 1) as f64 * *p);
+                *p = smallest.min(1.0);
+            }
+        }
     }
-    adjusted
 }
 
 #[cfg(test)]
@@ -161,6 +197,23 @@ mod tests {
             assert_eq!(straight, mirrored);
             assert_eq!(straight[1], straight[2]);
             assert_eq!(straight[1], straight[4]);
+        }
+    }
+
+    // R 4.2.2: p <- c(.01, .04, NA, .5, .001); p.adjust(p[!is.na(p)], method, n = 40)
+    #[test]
+    fn more_tests_than_p_values() {
+        let p_values = [0.01, 0.04, f64::NAN, 0.5, 0.001];
+        for (method, first, last) in [
+            (Adjustment::BenjaminiHochberg, 0.2, 0.04),
+            (Adjustment::BenjaminiYekutieli, 0.855_708_607_787_275_2, 0.171_141_721_557_455_05),
+            (Adjustment::Bonferroni, 0.4, 0.04),
+            (Adjustment::Holm, 0.39, 0.04),
+        ] {
+            let adjusted = Adjusted::new(p_values.to_vec(), method, Some(40));
+            assert_eq!((adjusted.of(0.01), adjusted.of(0.001)), (first, last), "{method:?}");
+            assert_eq!(adjusted.of(0.5), 1.0);
+            assert!(adjusted.of(f64::NAN).is_nan());
         }
     }
 

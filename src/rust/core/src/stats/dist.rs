@@ -17,6 +17,17 @@ pub struct PValue {
     pub log10_p: f64,
 }
 
+/// Which deviations count against the null hypothesis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alternative {
+    /// Both.
+    TwoSided,
+    /// Positive ones.
+    Greater,
+    /// Negative ones.
+    Less,
+}
+
 /// A tail probability by its logarithm, or by its complement where that is the
 /// smaller of the two.
 enum Tail {
@@ -46,6 +57,18 @@ impl Tail {
     }
 }
 
+/// The p-value of a deviate of a symmetric distribution, from both tails beyond
+/// its absolute value.
+fn p_value(tails: &Tail, deviate: f64, alternative: Alternative) -> PValue {
+    let beyond = match alternative {
+        Alternative::TwoSided => return tails.p_value(),
+        Alternative::Greater => deviate >= 0.0,
+        Alternative::Less => deviate <= 0.0,
+    };
+    let ln_one = tails.ln() - LN_2;
+    if beyond { Tail::Log(ln_one) } else { Tail::Complement(libm::exp(ln_one)) }.p_value()
+}
+
 /// Removes the last bit of a logarithm that rounding made positive. Unlike
 /// `f64::min` it keeps a NaN.
 fn at_most_zero(ln: f64) -> f64 {
@@ -60,6 +83,52 @@ fn at_most_zero(ln: f64) -> f64 {
 #[must_use]
 pub fn normal_two_sided(z: f64) -> PValue {
     normal_tails(z.abs()).p_value()
+}
+
+/// p-value of a normal deviate.
+///
+/// # Numerics
+///
+/// As [`normal_two_sided`].
+#[must_use]
+pub fn normal_p_value(z: f64, alternative: Alternative) -> PValue {
+    p_value(&normal_tails(z.abs()), z, alternative)
+}
+
+/// The deviate `z >= 0` whose upper tail has this natural logarithm, at most
+/// that of 1/2: the inverse of [`normal_log_sf`].
+///
+/// # Numerics
+///
+/// Newton's method on the logarithm, which is concave, from a point beyond the
+/// root: it descends to it. Infinite for an empty tail.
+#[must_use]
+pub fn normal_deviate(ln_tail: f64) -> f64 {
+    if ln_tail.is_nan() {
+        return f64::NAN;
+    }
+    if ln_tail >= -LN_2 {
+        return 0.0;
+    }
+    let mut z = (-2.0 * ln_tail).sqrt();
+    if z.is_infinite() {
+        return z;
+    }
+    for _ in 0..64 {
+        let ln_sf = normal_log_sf(z);
+        // The density over the tail; far out their logarithms would cancel.
+        let hazard = if z > 30.0 {
+            z + 1.0 / z
+        } else {
+            libm::exp(-0.5 * z * z - 0.5 * libm::log(2.0 * PI) - ln_sf)
+        };
+        let step = (ln_sf - ln_tail) / hazard;
+        z += step;
+        if step.abs() <= 1e-15 * z.abs() || step > 0.0 {
+            break;
+        }
+    }
+    z.max(0.0)
 }
 
 /// Decimal logarithm of the two-sided p-value of a normal deviate.
@@ -109,6 +178,22 @@ fn normal_tails(z: f64) -> Tail {
 #[must_use]
 pub fn t_two_sided(t: f64, df: f64) -> PValue {
     t_tails(t.abs(), df).p_value()
+}
+
+/// p-value of Student's t.
+///
+/// # Numerics
+///
+/// As [`t_two_sided`].
+#[must_use]
+pub fn t_p_value(t: f64, df: f64, alternative: Alternative) -> PValue {
+    p_value(&t_tails(t.abs(), df), t, alternative)
+}
+
+/// The normal deviate that cuts off the same tail as `t` does.
+#[must_use]
+pub fn t_to_normal(t: f64, df: f64) -> f64 {
+    normal_deviate(t_tails(t.abs(), df).ln() - LN_2).copysign(t)
 }
 
 /// Decimal logarithm of the two-sided p-value of Student's t.
@@ -434,6 +519,41 @@ mod tests {
                 assert_eq!(normal_log10_two_sided(z), got.log10_p);
             }
         }
+    }
+
+    #[test]
+    fn one_sided_p_values_are_single_tails() {
+        for (z, upper, lower) in NORMAL {
+            for (z, greater, less) in [(z, upper, lower), (-z, lower, upper)] {
+                let got = normal_p_value(z, Alternative::Greater);
+                close(got.log10_p, greater / LN_10, 4e-16, &format!("above {z}"));
+                close(got.p_value, greater.exp(), 1e-15, &format!("p above {z}"));
+                let got = normal_p_value(z, Alternative::Less);
+                close(got.log10_p, less / LN_10, 4e-16, &format!("below {z}"));
+                assert_eq!(normal_p_value(z, Alternative::TwoSided), normal_two_sided(z));
+            }
+        }
+        // R 4.2.2: pt(1.3, 4.5, lower.tail = c(FALSE, TRUE))
+        let greater = t_p_value(1.3, 4.5, Alternative::Greater).p_value;
+        close(greater, R_PT_UPPER, 1e-14, "upper tail of t");
+        close(t_p_value(1.3, 4.5, Alternative::Less).p_value, 1.0 - R_PT_UPPER, 1e-14, "lower");
+        close(t_p_value(-1.3, 4.5, Alternative::Less).p_value, R_PT_UPPER, 1e-14, "mirrored");
+        assert!(normal_p_value(f64::NAN, Alternative::Less).p_value.is_nan());
+    }
+    const R_PT_UPPER: f64 = 0.12809804397201696;
+
+    #[test]
+    fn deviates_have_their_tails() {
+        for (z, upper, _) in NORMAL {
+            close(normal_deviate(upper), z, 2e-15, &format!("deviate {z}"));
+        }
+        for (t, df, log10_two) in STUDENT {
+            let z = t_to_normal(t, df);
+            close(normal_two_sided(z).log10_p, log10_two, 1e-13, &format!("t {t}, df {df}"));
+            assert_eq!(t_to_normal(-t, df), -z);
+        }
+        assert_eq!(normal_deviate(f64::NEG_INFINITY), f64::INFINITY);
+        assert!(t_to_normal(f64::NAN, 3.0).is_nan());
     }
 
     #[test]

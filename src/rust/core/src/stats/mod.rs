@@ -18,11 +18,13 @@
 )]
 
 pub mod adjust;
+pub mod binom;
 pub mod dist;
 mod lanczos;
 pub mod linalg;
 pub mod log1p;
 pub mod moments;
+pub mod pairs;
 pub mod random;
 pub mod rank;
 pub mod select;

@@ -7,7 +7,11 @@
 //!
 //! The steps for one gene: map the values with [`ordered_key`], sort them with
 //! their group ids by [`PairSorter::sort`], then [`rank_sums`], then for each
-//! comparison [`auc`] and [`wilcoxon_z`].
+//! comparison [`TwoSamples`] with [`wilcoxon_z`], or [`van_elteren`] over strata.
+
+use std::ops::Range;
+
+use super::dist::Alternative;
 
 /// Maps a value to an integer that sorts as the value does.
 ///
@@ -180,8 +184,7 @@ pub fn rank_sums(keys: &[u64], groups: &[u32], group_sizes: &[u64], out: &mut Ra
     assert_eq!(keys.len(), groups.len(), "one group per key");
     let n_total: u64 = group_sizes.iter().sum();
     assert!(n_total < 1 << 32, "too many cells to rank");
-    let n_negative = keys.partition_point(|&key| key < ZERO_KEY);
-    let n_not_positive = keys.partition_point(|&key| key <= ZERO_KEY);
+    let Range { start: n_negative, end: n_not_positive } = zero_span(keys);
     let n_positive = (keys.len() - n_not_positive) as u64;
 
     // First count the nonzero values of each group, to learn its zeros.
@@ -200,6 +203,11 @@ pub fn rank_sums(keys: &[u64], groups: &[u32], group_sizes: &[u64], out: &mut Ra
     out.tie_term = tie(n_zero);
     add_runs(&keys[..n_negative], &groups[..n_negative], 0, out);
     add_runs(&keys[n_not_positive..], &groups[n_not_positive..], n_negative as u64 + n_zero, out);
+}
+
+/// Where the stored zeros are among sorted keys.
+pub(super) fn zero_span(keys: &[u64]) -> Range<usize> {
+    keys.partition_point(|&key| key < ZERO_KEY)..keys.partition_point(|&key| key <= ZERO_KEY)
 }
 
 /// Adds the doubled ranks of sorted keys that have `before` cells below them.
@@ -224,7 +232,7 @@ fn add_runs(keys: &[u64], groups: &[u32], before: u64, out: &mut RankSums) {
 }
 
 /// t^3 - t.
-fn tie(t: u64) -> u128 {
+pub(super) fn tie(t: u64) -> u128 {
     let t = u128::from(t);
     t * t * t - t
 }
@@ -243,45 +251,117 @@ pub fn auc(doubled_rank_sum: u64, n1: u64, n2: u64) -> f64 {
     doubled_u(doubled_rank_sum, n1) as f64 / pairs as f64
 }
 
-/// The normal deviate of the rank sum test, two-sided.
-///
-/// `doubled_rank_sum` is the first sample's among the `n1 + n2` cells of both
-/// samples, `tie_term` that of [`RankSums`] for the same cells.
+/// Two samples and the ranks of the first among both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TwoSamples {
+    /// Cells of the first sample.
+    pub n1: u64,
+    /// Cells of the second sample.
+    pub n2: u64,
+    /// Twice the rank sum of the first sample among the cells of both.
+    pub doubled_rank_sum: u64,
+    /// The tie term of [`RankSums`] for the cells of both.
+    pub tie_term: u128,
+}
+
+impl TwoSamples {
+    /// Whether all cells are tied.
+    #[must_use]
+    pub fn constant(&self) -> bool {
+        let n = u128::from(self.n1 + self.n2);
+        self.tie_term == n * n * n - n
+    }
+
+    /// [`auc`] of the first sample.
+    #[must_use]
+    pub fn auc(&self) -> f64 {
+        auc(self.doubled_rank_sum, self.n1, self.n2)
+    }
+
+    /// Twice the deviation of U from its mean.
+    fn doubled_deviation(&self) -> i128 {
+        let product = i128::from(self.n1) * i128::from(self.n2);
+        doubled_u(self.doubled_rank_sum, self.n1) - product
+    }
+
+    /// Variance of U.
+    fn variance(&self, tie_correct: bool) -> f64 {
+        let n = u128::from(self.n1) + u128::from(self.n2);
+        let product = u128::from(self.n1) * u128::from(self.n2);
+        if product == 0 {
+            return 0.0;
+        }
+        let spread = if tie_correct {
+            // (n + 1) - tie_term / (n (n - 1)), as one fraction.
+            let pairs = n * (n - 1);
+            (pairs * (n + 1) - self.tie_term) as f64 / pairs as f64
+        } else {
+            (n + 1) as f64
+        };
+        product as f64 / 12.0 * spread
+    }
+}
+
+/// The normal deviate of the rank sum test.
 ///
 /// # Numerics
 ///
 /// With both corrections as `stats::wilcox.test(exact = FALSE)` of R: the
-/// deviation of U from its mean, moved by 1/2 towards zero (but not if it is
-/// zero), over its standard deviation under ties. With neither as scanpy.
-/// Everything up to one division and one square root is exact or rounded once.
-/// Zero if all cells are tied or a sample is empty.
+/// deviation of U from its mean, moved by 1/2 towards zero (but not past it; for
+/// a one-sided alternative by 1/2 against it), over its standard deviation under
+/// ties. With neither as scanpy. Everything up to one division and one square
+/// root is exact or rounded once. Zero if all cells are tied or a sample is empty.
 #[must_use]
 pub fn wilcoxon_z(
-    doubled_rank_sum: u64,
-    n1: u64,
-    n2: u64,
-    tie_term: u128,
+    samples: &TwoSamples,
     continuity: bool,
     tie_correct: bool,
+    alternative: Alternative,
 ) -> f64 {
-    let product = i128::from(n1) * i128::from(n2);
-    let doubled = doubled_u(doubled_rank_sum, n1) - product;
-    let doubled = if continuity { doubled - doubled.signum() } else { doubled };
-    let n = u128::from(n1) + u128::from(n2);
-    if product == 0 || doubled == 0 {
-        return 0.0;
-    }
-    let spread = if tie_correct {
-        // (n + 1) - tie_term / (n (n - 1)), as one fraction.
-        let pairs = n * (n - 1);
-        (pairs * (n + 1) - tie_term) as f64 / pairs as f64
-    } else {
-        (n + 1) as f64
+    let doubled = samples.doubled_deviation();
+    let doubled = match alternative {
+        _ if !continuity => doubled,
+        Alternative::TwoSided => doubled - doubled.signum(),
+        Alternative::Greater => doubled - 1,
+        Alternative::Less => doubled + 1,
     };
-    if spread <= 0.0 {
-        return 0.0;
+    deviate(doubled as f64 / 2.0, samples.variance(tie_correct))
+}
+
+/// The normal deviate of the stratified rank sum test of van Elteren (1960):
+/// ranks and ties within each stratum, deviations weighted by 1 / (n + 1).
+///
+/// # Numerics
+///
+/// One stratum is [`wilcoxon_z`] to rounding. The correction for continuity is applied
+/// once, to the sum of the weighted deviations: half of the smallest step that
+/// this sum can make.
+#[must_use]
+pub fn van_elteren(
+    strata: &[TwoSamples],
+    continuity: bool,
+    tie_correct: bool,
+    alternative: Alternative,
+) -> f64 {
+    let (mut deviation, mut variance, mut step) = (0.0, 0.0, f64::INFINITY);
+    for samples in strata {
+        let weight = 1.0 / (samples.n1 + samples.n2 + 1) as f64;
+        deviation += weight * (samples.doubled_deviation() as f64 / 2.0);
+        variance += weight * weight * samples.variance(tie_correct);
+        step = step.min(weight);
     }
-    (doubled as f64 / 2.0) / (product as f64 / 12.0 * spread).sqrt()
+    let deviation = match alternative {
+        _ if !continuity => deviation,
+        Alternative::TwoSided => deviation - (step / 2.0).min(deviation.abs()).copysign(deviation),
+        Alternative::Greater => deviation - step / 2.0,
+        Alternative::Less => deviation + step / 2.0,
+    };
+    deviate(deviation, variance)
+}
+
+/// Zero without a deviation or without a spread.
+fn deviate(deviation: f64, variance: f64) -> f64 {
+    if deviation == 0.0 || variance <= 0.0 { 0.0 } else { deviation / variance.sqrt() }
 }
 
 #[cfg(test)]
@@ -407,6 +487,18 @@ mod tests {
         assert_eq!(out, naive(&values, &[0, 0, 0, 1, 1, 1, 1], 2));
     }
 
+    fn two_sided(
+        doubled_rank_sum: u64,
+        n1: u64,
+        n2: u64,
+        tie_term: u128,
+        continuity: bool,
+        tie_correct: bool,
+    ) -> f64 {
+        let samples = TwoSamples { n1, n2, doubled_rank_sum, tie_term };
+        wilcoxon_z(&samples, continuity, tie_correct, Alternative::TwoSided)
+    }
+
     #[test]
     fn millions_of_ties_do_not_overflow() {
         let n = 1_000_000;
@@ -420,7 +512,7 @@ mod tests {
         let rank = 2 * 4_000_000_000 + 1_000_000 + 1;
         assert_eq!(out.doubled[0], 500_000 * rank);
         assert_eq!(out.doubled[1], 500_000 * rank + 4_000_000_000 * 4_000_000_001);
-        let z = wilcoxon_z(out.doubled[0], 500_000, 4_000_500_000, out.tie_term, true, true);
+        let z = two_sided(out.doubled[0], 500_000, 4_000_500_000, out.tie_term, true, true);
         // Two binary samples: z^2 is the chi-square of the 2 x 2 table times
         // (n - 1) / n, the correction of 1/2 being 1e-16 of the deviation.
         let (ones, zeros) = (5e5_f64, 4e9_f64);
@@ -454,7 +546,7 @@ mod tests {
         let z = |group: usize, continuity, tie_correct| {
             let (n1, n2) = if group == 0 { (8, 11) } else { (11, 8) };
             let doubled = sums.doubled[group];
-            wilcoxon_z(doubled, n1, n2, sums.tie_term, continuity, tie_correct)
+            two_sided(doubled, n1, n2, sums.tie_term, continuity, tie_correct)
         };
         close(z(0, true, true), 1.5709018919903077);
         close(z(0, false, true), 1.6133586998819376);
@@ -466,16 +558,49 @@ mod tests {
         close(auc(sums.doubled[1], 11, 8), 25.0 / 88.0);
     }
 
+    // R 4.2.2: qnorm of wilcox.test(x, y, exact = FALSE, alternative)$p.value; for
+    // the strata d, s as above and w = 1 / (n1 + n2 + 1) of each:
+    // (sum(w * d) - c) / sqrt(sum((w * s)^2)) with c = 0, min(w) / 2, -min(w) / 2;
+    // the second stratum is c(1, 5, 2, 2) against c(0, 2, 3, 3, 9).
+    #[test]
+    fn one_sided_and_stratified() {
+        let (two, greater, less) = (Alternative::TwoSided, Alternative::Greater, Alternative::Less);
+        let first = TwoSamples { n1: 8, n2: 11, doubled_rank_sum: 198, tie_term: 372 };
+        close(wilcoxon_z(&first, true, true, greater), 1.570_901_891_990_307_3);
+        close(wilcoxon_z(&first, true, true, less), 1.655_815_507_773_567_5);
+        let second = TwoSamples { n1: 4, n2: 5, doubled_rank_sum: 36, tie_term: 30 };
+        let strata = [first, second];
+        close(van_elteren(&strata, false, true, two), 1.053_887_137_319_422_1);
+        close(van_elteren(&strata, true, true, two), 1.018_757_566_075_441_3);
+        close(van_elteren(&strata, true, true, greater), 1.018_757_566_075_441_3);
+        close(van_elteren(&strata, true, true, less), 1.089_016_708_563_402_8);
+        for alternative in [two, greater, less] {
+            for samples in strata {
+                for (continuity, tie_correct) in [(true, true), (false, true), (false, false)] {
+                    let plain = wilcoxon_z(&samples, continuity, tie_correct, alternative);
+                    let one = van_elteren(&[samples], continuity, tie_correct, alternative);
+                    assert!((plain - one).abs() < 4e-16 * plain.abs(), "{plain} and {one}");
+                }
+            }
+        }
+        // A stratum without any difference, and one that is half a step off.
+        let tied = TwoSamples { n1: 2, n2: 3, doubled_rank_sum: 12, tie_term: 120 };
+        assert!(tied.constant() && !first.constant());
+        assert_eq!(van_elteren(&[tied, tied], true, true, less), 0.0);
+        let half = TwoSamples { n1: 3, n2: 3, doubled_rank_sum: 22, tie_term: 0 };
+        assert_eq!(van_elteren(&[half], true, true, two), 0.0);
+    }
+
     // R 4.2.2: wilcox.test(c(1, 4, 6), c(2, 3, 5), exact = FALSE, correct = )
     // has p 1 with and 0.82725934656271138 without correction;
     // wilcox.test(c(1, 4), c(2, 3), exact = FALSE) has p 1 both ways.
     #[test]
     fn continuity_never_crosses_zero() {
-        assert_eq!(wilcoxon_z(22, 3, 3, 0, true, true), 0.0);
-        close(wilcoxon_z(22, 3, 3, 0, false, true), 0.21821789023599239);
-        assert_eq!(wilcoxon_z(20, 3, 3, 0, true, true), 0.0);
-        assert_eq!(wilcoxon_z(10, 2, 2, 0, true, true), 0.0);
-        assert_eq!(wilcoxon_z(10, 2, 2, 0, false, true), 0.0);
+        assert_eq!(two_sided(22, 3, 3, 0, true, true), 0.0);
+        close(two_sided(22, 3, 3, 0, false, true), 0.21821789023599239);
+        assert_eq!(two_sided(20, 3, 3, 0, true, true), 0.0);
+        assert_eq!(two_sided(10, 2, 2, 0, true, true), 0.0);
+        assert_eq!(two_sided(10, 2, 2, 0, false, true), 0.0);
     }
 
     #[test]
@@ -483,10 +608,10 @@ mod tests {
         let mut out = RankSums::default();
         rank_sums(&[], &[], &[5, 7, 0], &mut out);
         assert_eq!(out.doubled, [5 * 13, 7 * 13, 0]);
-        assert_eq!(wilcoxon_z(out.doubled[0], 5, 7, out.tie_term, true, true), 0.0);
-        assert_eq!(wilcoxon_z(out.doubled[0], 5, 7, out.tie_term, false, false), 0.0);
+        assert_eq!(two_sided(out.doubled[0], 5, 7, out.tie_term, true, true), 0.0);
+        assert_eq!(two_sided(out.doubled[0], 5, 7, out.tie_term, false, false), 0.0);
         assert_eq!(auc(out.doubled[0], 5, 7), 0.5);
         assert!(auc(out.doubled[2], 0, 12).is_nan());
-        assert_eq!(wilcoxon_z(0, 0, 12, out.tie_term, true, true), 0.0);
+        assert_eq!(two_sided(0, 0, 12, out.tie_term, true, true), 0.0);
     }
 }

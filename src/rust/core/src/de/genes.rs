@@ -1,0 +1,41 @@
+//! Testing gene by gene, in parallel.
+
+use std::ops::Range;
+
+use super::table::{Row, TableBuilder};
+use crate::ctx::Ctx;
+use crate::error::Result;
+
+/// Genes of one task: enough that a task is worth its start, and that what is
+/// read for one gene serves its neighbours.
+const TASK_GENES: usize = 32;
+
+/// Rows of one task, about: a few megabytes.
+const TASK_ROWS: usize = 1 << 16;
+
+/// Runs `test` on every gene of a slice; it appends the rows of the gene, one for
+/// each of `n_comparisons`. They go to the table.
+pub(super) fn for_each_gene<S>(
+    ctx: &Ctx,
+    genes: Range<usize>,
+    n_comparisons: usize,
+    table: &TableBuilder,
+    scratch: impl Fn() -> S + Sync,
+    test: impl Fn(usize, &mut S, &mut Vec<Row>) -> Result<()> + Sync,
+) -> Result<()> {
+    if n_comparisons == 0 {
+        return Ok(());
+    }
+    let task_genes = (TASK_ROWS / n_comparisons).clamp(1, TASK_GENES);
+    let n_tasks = genes.len().div_ceil(task_genes);
+    ctx.parallel("testing genes", n_tasks, scratch, |task, scratch| {
+        let first = genes.start + task * task_genes;
+        let own = first..(first + task_genes).min(genes.end);
+        let mut rows = Vec::with_capacity(own.len() * n_comparisons);
+        for gene in own {
+            test(gene, scratch, &mut rows)?;
+        }
+        table.add(first, rows);
+        Ok(())
+    })
+}
