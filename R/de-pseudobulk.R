@@ -10,7 +10,8 @@
 #' is taken if there is one, with a message.
 #'
 #' Columns of the cells that have one value within every sample, such as the donor's
-#' age or the batch, are carried over to `samples`.
+#' age or the batch, are carried over to `samples`. The names of the others are kept
+#' in `varying`.
 #'
 #' Memory: 32 bytes for each group and gene, and the two matrices of the result.
 #'
@@ -20,7 +21,8 @@
 #'   data frame, or a named list of vectors, with one value for each cell.
 #' @param layer A layer (an assay of a SingleCellExperiment) with the counts.
 #' @param fun `"sum"`, or `"mean"`: the sum divided by the number of cells.
-#' @param min_cells Samples of fewer cells are dropped, with a message.
+#' @param min_cells Samples of fewer cells are dropped, with a message. By default all
+#'   are kept, and a message says how many have fewer than 10.
 #' @param require_counts Whether to refuse values that are negative or not whole.
 #' @inheritParams find_markers
 #'
@@ -31,6 +33,7 @@
 #' * `detected`: integer matrix of genes x samples, cells with a nonzero value.
 #' * `samples`: data frame with a row for each sample: the columns of `by` as factors,
 #'   `n_cells`, `total_counts`, and what is constant within every sample.
+#' * `varying`: names of the columns that are not constant within samples.
 #' * `dropped`: data frame of the combinations that were dropped, with `n_cells`.
 #' * `by`, `fun`: as given.
 #'
@@ -38,7 +41,7 @@
 #' [as_SummarizedExperiment()] hands it to Bioconductor.
 #' @references Squair et al. (2021) Nat. Commun. 12, 5692. Crowell et al. (2020) Nat.
 #' Commun. 11, 6077.
-#' @seealso [find_markers()]
+#' @seealso [test_pseudobulk()]
 #' @export
 #' @examples
 #' x <- open_h5ad(example_h5ad())
@@ -64,6 +67,9 @@ pseudobulk <- function(
   source <- de_source(x, layer, FALSE, "counts", call)
   keys <- sample_keys(source, by, call)
   samples <- sample_table(keys, min_cells, call)
+  if (missing(min_cells)) {
+    tell_small(samples$kept$n_cells)
+  }
   args <- list(group = samples$codes, n_groups = nrow(samples$kept))
   label <- "Summing counts"
   sums <- run_pass(
@@ -116,6 +122,19 @@ counts_layer <- function(x, call) {
   "counts"
 }
 
+# Sums of a few cells are noisy. Ten is what most people ask for.
+tell_small <- function(n_cells, limit = 10) {
+  n <- sum(n_cells < limit)
+  if (n > 0) {
+    scoom_inform(
+      c(
+        i = "{n} of {length(n_cells)} samples {cli::qty(n)}{?has/have} fewer than {limit} cells; {.code min_cells = {limit}} drops {cli::qty(n)}{?it/them}."
+      ),
+      class = "small_samples"
+    )
+  }
+}
+
 # The grouping columns, a named list of factors with a value for each cell.
 sample_keys <- function(source, by, call) {
   if (is.character(by) && length(source$columns) && !anyNA(by)) {
@@ -153,7 +172,14 @@ key_factor <- function(values) {
 #' @noRd
 sample_table <- function(keys, min_cells, call) {
   missing <- Reduce(`|`, lapply(keys, is.na))
-  if (length(missing) && all(missing)) {
+  if (!length(missing)) {
+    scoom_abort(
+      "There are no cells to sum.",
+      class = "no_samples",
+      call = call
+    )
+  }
+  if (all(missing)) {
     scoom_abort(
       c(
         "No cell has a value in all of {.field {names(keys)}}.",
@@ -167,7 +193,7 @@ sample_table <- function(keys, min_cells, call) {
   if (n_missing > 0) {
     scoom_inform(
       c(
-        i = "{format_count(n_missing)} {cli::qty(n_missing)}cell{?s} without a value in {.field {names(keys)}} {cli::qty(n_missing)}{?is/are} left out."
+        i = "{format_count(n_missing)} {cli::qty(n_missing)}cell{?s} without a value in {.or {.field {names(keys)}}} {cli::qty(n_missing)}{?is/are} left out."
       ),
       class = "cells_left_out"
     )
@@ -184,7 +210,7 @@ sample_table <- function(keys, min_cells, call) {
   names(table) <- names(keys)
   table$n_cells <- sizes
   keep <- sizes >= min_cells
-  if (!any(keep) && length(keep)) {
+  if (!any(keep)) {
     scoom_abort(
       c(
         "No sample has {min_cells} cell{?s}.",
@@ -199,7 +225,7 @@ sample_table <- function(keys, min_cells, call) {
   if (nrow(dropped)) {
     scoom_inform(
       c(
-        i = "{nrow(dropped)} sample{?s} of fewer than {min_cells} cells {cli::qty(nrow(dropped))}{?is/are} dropped, with {format_count(sum(dropped$n_cells))} cell{?s}."
+        i = "{nrow(dropped)} sample{?s} of fewer than {min_cells} cells {cli::qty(nrow(dropped))}{?is/are} dropped, with {format_count(sum(dropped$n_cells))} cells."
       ),
       class = "samples_dropped"
     )
@@ -225,16 +251,15 @@ new_pseudobulk <- function(sums, source, samples, keys, fun) {
   }
   frame <- samples$kept
   frame$total_counts <- totals
-  frame <- c(
-    frame,
-    constant_columns(source, samples$codes, names(keys), nrow(frame))
-  )
+  carried <- carried_columns(source, samples$codes, names(keys), nrow(frame))
+  frame <- c(frame, carried$columns)
   detected <- matrix(sums$detected, shape[[1]], shape[[2]], dimnames = dimnames)
   structure(
     list(
       counts = counts,
       detected = detected,
       samples = structure(frame, row.names = names, class = "data.frame"),
+      varying = carried$varying,
       dropped = samples$dropped,
       by = names(keys),
       fun = fun
@@ -243,12 +268,14 @@ new_pseudobulk <- function(sums, source, samples, keys, fun) {
   )
 }
 
-# Columns of the cells with one value within every sample, that value for each.
-constant_columns <- function(source, codes, keys, n_samples) {
+# Columns of the cells with one value within every sample, that value for each; and
+# the names of those with more.
+carried_columns <- function(source, codes, keys, n_samples) {
   inside <- !is.na(codes)
   code <- codes[inside] + 1L
   first <- match(seq_len(n_samples), code)
   columns <- list()
+  varying <- character()
   for (name in setdiff(source$columns, c(keys, "n_cells", "total_counts"))) {
     values <- source$column(name)
     if (!is.atomic(values) || !is.null(dim(values))) {
@@ -259,9 +286,11 @@ constant_columns <- function(source, codes, keys, n_samples) {
     same[is.na(values)] <- 0L
     if (all(same == same[first][code])) {
       columns[[name]] <- values[first]
+    } else {
+      varying <- c(varying, name)
     }
   }
-  columns
+  list(columns = columns, varying = varying)
 }
 
 #' @export
@@ -297,7 +326,10 @@ print.scoom_pseudobulk <- function(x, ...) {
         format_count(min(samples$n_cells)),
         " to ",
         format_count(max(samples$n_cells)),
-        " a sample"
+        " a sample",
+        if (any(samples$n_cells < 10)) {
+          paste0(" (", sum(samples$n_cells < 10), " with fewer than 10)")
+        }
       )
     },
     paste0("    samples: ", paste(names(samples), collapse = ", ")),

@@ -35,21 +35,22 @@ test_that("sums agree with rowsum(), whatever the chain, threads and workers", {
   counts <- as.matrix(x$X)
   key <- paste(x$obs$donor, x$obs$cell_type, sep = "_")
   want <- t(rowsum(counts, key))
-  pb <- pseudobulk(x, by = c("donor", "cell_type"))
+  by <- c("donor", "cell_type")
+  pb <- pseudobulk(x, by, min_cells = 1)
   expect_setequal(colnames(pb$counts), colnames(want))
   expect_equal(pb$counts, want[, colnames(pb$counts)], tolerance = 0)
   seen <- t(rowsum((counts > 0) + 0, key))[, colnames(pb$counts)]
   expect_equal(pb$detected, seen, tolerance = 0)
   expect_identical(pb$samples$total_counts, unname(colSums(pb$counts)))
   expect_identical(rownames(pb$samples), colnames(pb$counts))
-  expect_identical(pseudobulk(log_chain(x), c("donor", "cell_type")), pb)
-  expect_identical(pseudobulk(x, c("donor", "cell_type"), threads = 4), pb)
+  expect_identical(pseudobulk(log_chain(x), by, min_cells = 1), pb)
+  expect_identical(pseudobulk(x, by, min_cells = 1, threads = 4), pb)
   if (requireNamespace("BiocParallel", quietly = TRUE)) {
     backend <- BiocParallel::SerialParam()
-    got <- pseudobulk(x, c("donor", "cell_type"), BPPARAM = backend)
+    got <- pseudobulk(x, by, min_cells = 1, BPPARAM = backend)
     expect_identical(got, pb)
   }
-  means <- pseudobulk(x, c("donor", "cell_type"), fun = "mean")
+  means <- pseudobulk(x, by, fun = "mean", min_cells = 1)
   expect_equal(means$counts, sweep(pb$counts, 2, pb$samples$n_cells, `/`))
 })
 
@@ -62,11 +63,21 @@ test_that("columns that are constant within samples are carried over", {
   expect_false("cell_number" %in% names(pb$samples))
   # Donors are nested in conditions.
   expect_true("condition" %in% names(pb$samples))
+  expect_true(all(c("cell_number", "cell_type") %in% pb$varying))
+  expect_false(any(pb$varying %in% names(pb$samples)))
 })
 
 test_that("small samples are dropped and reported", {
   x <- open_h5ad(example_h5ad())
   by <- c("donor", "cell_type")
+  few <- x[1:200, ]
+  expect_message(
+    all <- pseudobulk(few, by),
+    "min_cells = 10",
+    class = "scoom_message_small_samples"
+  )
+  expect_match(capture.output(print(all)), "fewer than 10", all = FALSE)
+  expect_no_message(pseudobulk(few, by, min_cells = 1))
   sizes <- pseudobulk(x, by)$samples$n_cells
   limit <- sort(sizes)[[3]]
   expect_message(
@@ -126,6 +137,7 @@ test_that("impossible requests are errors that say so", {
     class = "scoom_error_invalid_input"
   )
   expect_error(pseudobulk(x, list(1:3)), class = "scoom_error_invalid_input")
+  expect_error(pseudobulk(x[0, ], "donor"), class = "scoom_error_no_samples")
   missing <- list(group = rep(NA, n_obs(x)))
   expect_error(pseudobulk(x, missing), class = "scoom_error_invalid_group")
   expect_error(as_SummarizedExperiment(1), class = "scoom_error_invalid_input")
@@ -133,7 +145,7 @@ test_that("impossible requests are errors that say so", {
 
 test_that("printing and subsetting", {
   x <- open_h5ad(example_h5ad())
-  pb <- pseudobulk(x, by = c("donor", "cell_type"))
+  pb <- pseudobulk(x, by = c("donor", "cell_type"), min_cells = 1)
   expect_identical(dim(pb), dim(pb$counts))
   expect_identical(dim(pb[1:5, 2:3]), c(5L, 2L))
   expect_identical(nrow(pb[1:5, 2:3]$samples), 2L)
