@@ -2,6 +2,7 @@
 
 use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
+use scoom_core::de::binomial::Binomial;
 use scoom_core::de::contrast::{Contrasts, Samples, Stratum};
 use scoom_core::de::fold_change::FoldChange;
 use scoom_core::de::gene_major::GeneMajor;
@@ -220,6 +221,22 @@ fn rs_de_ttest(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
     })
 }
 
+/// Tests of detection between groups of cells: `log2_fc` is the ratio of the
+/// fractions of cells that express a gene.
+///
+/// `args`: the comparisons, `alternative`, the table.
+/// @noRd
+#[extendr]
+fn rs_de_binomial(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
+    guard(|| {
+        let plan = Plan::from_robj(&plan)?.with_linear();
+        let args = Args::new(&args);
+        let contrasts = contrasts(&args)?;
+        let test = Binomial { contrasts: &contrasts, alternative: alternative(&args)? };
+        run_moments(&plan, &args, &ctx, &mode, &test)
+    })
+}
+
 /// Wilcoxon tests between groups of cells.
 ///
 /// `args`: as `rs_de_ttest()`, but `tie_correct` and `continuity`; `p_values = FALSE`
@@ -297,6 +314,7 @@ fn sums(table: &GroupTable<GroupSum>, groups: &Groups) -> Robj {
 extendr_module! {
     mod de;
     fn rs_de_ttest;
+    fn rs_de_binomial;
     fn rs_de_wilcoxon;
     fn rs_de_pseudobulk;
 }

@@ -86,7 +86,7 @@ impl Effects {
 }
 
 /// The average of values with their weights.
-pub(super) fn average(values: impl Iterator<Item = (f64, f64)>) -> f64 {
+fn average(values: impl Iterator<Item = (f64, f64)>) -> f64 {
     let (total, sum) =
         values.fold((0.0, 0.0), |(total, sum), (weight, x)| (total + weight, sum + weight * x));
     sum / total

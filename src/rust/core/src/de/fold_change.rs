@@ -71,6 +71,10 @@ pub enum FoldChange {
         /// The constant c.
         pseudocount: f64,
     },
+    /// The same ratio of the fractions of cells with a nonzero value, each shrunk
+    /// by one cell that has one and one that has not, scaled to the size of its
+    /// side, as scran's `pairwiseBinom()` does.
+    Detection,
     /// `log2((e_g + 1e-9) / (e_r + 1e-9))`, e being the exponentiated mean of the
     /// logarithms less one, as scanpy does.
     MeansOfLogs {
@@ -92,6 +96,14 @@ impl FoldChange {
             FoldChange::LinearSums { pseudocount } => {
                 let per_cell = |side: &Side| (side.linear + pseudocount) / side.n as f64;
                 return (per_cell(group) / per_cell(reference)).log2();
+            }
+            FoldChange::Detection => {
+                let mean = f64::midpoint(group.n as f64, reference.n as f64);
+                let fraction = |side: &Side| {
+                    let (n, shrink) = (side.n as f64, side.n as f64 / mean);
+                    (side.detected as f64 + shrink) / (n + 2.0 * shrink)
+                };
+                (fraction(group), fraction(reference))
             }
             FoldChange::MeansOfLogs { ln_base } => {
                 let unlog = |mean: f64| libm::expm1(mean * ln_base) + 1e-9;

@@ -3,7 +3,7 @@
 //!
 //! * [`groups`], [`contrast`]: which cell is where, what is compared with what.
 //! * [`group_pass`]: one accumulator for every group and gene, in one read;
-//!   [`moments`] make t-tests ([`ttest`]) of
+//!   [`moments`] make t-tests ([`ttest`]) and tests of detection ([`binomial`]) of
 //!   them, pseudobulk takes the sums.
 //! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s that
 //!   [`spill`] to disk; the source of rank tests ([`wilcoxon`], `ranking`).
@@ -14,6 +14,7 @@
 //! A new comparison is a list of [`contrast::Stratum`]; a new test takes either of
 //! the two sources and returns [`table::Row`]s gene by gene.
 
+pub mod binomial;
 mod combine;
 pub mod contrast;
 pub mod fold_change;

@@ -140,7 +140,8 @@ pub fn test_moments(
                 }));
                 let mut row = test.row(&w.strata);
                 if let Some(plan) = &plan {
-                    row.replicates = Some(plan.of(comparison, row.log2_fc, &mut w.replicates));
+                    row.replicates =
+                        Some(Box::new(plan.of(comparison, row.log2_fc, &mut w.replicates)));
                 }
                 rows.push(row);
             }

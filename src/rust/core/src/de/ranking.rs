@@ -251,13 +251,6 @@ fn one_side(contrasts: &Contrasts, stratum: usize, members: &[u32]) -> OneSide {
 /// The field of each part, numbered by their first parts, and how many there are.
 fn fields(contrasts: &Contrasts) -> (Vec<u32>, usize) {
     let mut parent: Vec<u32> = (0..contrasts.n_parts() as u32).collect();
-    fn root(parent: &mut [u32], mut part: u32) -> u32 {
-        while parent[part as usize] != part {
-            parent[part as usize] = parent[parent[part as usize] as usize];
-            part = parent[part as usize];
-        }
-        part
-    }
     for universe in contrasts.universes() {
         let first = root(&mut parent, universe[0]);
         for &part in &universe[1..] {
@@ -276,4 +269,13 @@ fn fields(contrasts: &Contrasts) -> (Vec<u32>, usize) {
         *slot
     });
     (of.collect(), n_fields as usize)
+}
+
+/// The part that stands for the field of `part`; paths to it are halved on the way.
+fn root(parent: &mut [u32], mut part: u32) -> u32 {
+    while parent[part as usize] != part {
+        parent[part as usize] = parent[parent[part as usize] as usize];
+        part = parent[part as usize];
+    }
+    part
 }

@@ -115,7 +115,7 @@ impl<'c> ReplicatePlan<'c> {
         comparison: usize,
         log2_fc: f64,
         work: &mut ReplicateWork,
-    ) -> Box<Replicates> {
+    ) -> Replicates {
         work.samples.clear();
         work.samples.resize(self.cells.len(), Sample::default());
         for stratum in self.contrasts.comparisons()[comparison].clone() {
@@ -136,7 +136,7 @@ impl<'c> ReplicatePlan<'c> {
         let sign = if log2_fc == 0.0 { 0.0 } else { log2_fc.signum() };
         let left_out = work.samples.iter().filter(|sample| sample.present && sample.weight > 0.0);
         let worst = left_out.map(|sample| sign * (sample.log2_fc / sample.weight)).reduce(f64::min);
-        Box::new(Replicates {
+        Replicates {
             n_expressing: own().filter(|sample| sample.detected > 0).count() as u32,
             top_sample: top.map(|(i, _)| i as u32),
             top_signal: top.map_or(f64::NAN, |(_, best)| share(best.signal, total)),
@@ -147,7 +147,7 @@ impl<'c> ReplicatePlan<'c> {
                 agree as f64 / own().count() as f64
             },
             worst_log2_fc: worst.map_or(f64::NAN, |worst| sign * worst + 0.0),
-        })
+        }
     }
 
     fn add_stratum(&self, stratum: usize, work: &mut ReplicateWork) {

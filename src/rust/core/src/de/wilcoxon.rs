@@ -111,7 +111,8 @@ impl Wilcoxon<'_> {
             }));
             let mut row = Effects::row(&work.effects, self.verdict(ranks));
             if let Some(plan) = replicates {
-                row.replicates = Some(plan.of(comparison, row.log2_fc, &mut work.replicates));
+                row.replicates =
+                    Some(Box::new(plan.of(comparison, row.log2_fc, &mut work.replicates)));
             }
             rows.push(row);
         }
