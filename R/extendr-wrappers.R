@@ -7,6 +7,13 @@
 #' @noRd
 rs_de_ttest <- function(plan, args, ctx, mode) .Call(wrap__rs_de_ttest, plan, args, ctx, mode)
 
+#' Tests of detection between groups of cells: `log2_fc` is the ratio of the
+#' fractions of cells that express a gene.
+#'
+#' `args`: the comparisons, `alternative`, the table.
+#' @noRd
+rs_de_binomial <- function(plan, args, ctx, mode) .Call(wrap__rs_de_binomial, plan, args, ctx, mode)
+
 #' Wilcoxon tests between groups of cells.
 #'
 #' `args`: as `rs_de_ttest()`, but `tie_correct` and `continuity`; `p_values = FALSE`
