@@ -63,7 +63,7 @@ take_rows_of_array <- function(value, index) {
 }
 
 # Runs code that may use random numbers without moving the user's.
-with_seed_kept <- function(code, seed = NULL) {
+with_seed_kept <- function(code) {
   env <- globalenv()
   old <- env$.Random.seed
   on.exit({
@@ -76,8 +76,5 @@ with_seed_kept <- function(code, seed = NULL) {
       env$.Random.seed <- old
     }
   })
-  if (!is.null(seed)) {
-    set.seed(seed, "Mersenne-Twister", "Inversion", "Rejection")
-  }
   code
 }
