@@ -14,7 +14,8 @@ use scoom_core::h5ad::filters::Inflater;
 use scoom_core::h5ad::raw::RawArray;
 use scoom_core::matrix::{RowBlock, open_matrix};
 use scoom_core::pass::{Pass, run};
-use scoom_core::qc::{GeneSets, MomentsPass, QcPass};
+use scoom_core::qc::{GeneSets, QcPass};
+use scoom_core::summary::ColumnSummary;
 use scoom_core::transform::{Chain, Op, View};
 
 fn bare_inflate(path: &str, threads: usize) -> Result<u64> {
@@ -128,9 +129,9 @@ fn main() -> Result<()> {
             std::hint::black_box(pass.finish(&partial, n)?);
         }
         "moments" => {
-            let pass = MomentsPass::new(m).with_linear();
+            let pass = ColumnSummary::new(&view).with_linear();
             let partial = run(source.as_ref(), &view, &ctx, &mode, &pass)?;
-            std::hint::black_box(pass.finish(&partial, &view)?);
+            std::hint::black_box(pass.finish(&partial)?);
         }
         _ => {
             run(source.as_ref(), &view, &ctx, &mode, &Nothing)?;
