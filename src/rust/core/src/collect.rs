@@ -5,6 +5,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use ndarray::{ArrayViewMut2, ShapeBuilder};
+
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::{RowBlock, Source};
@@ -137,12 +139,12 @@ impl SparseView {
 /// # Panics
 /// Unless `out` has as many values as the view.
 pub fn collect_dense(source: &dyn Source, view: &View, ctx: &Ctx, out: &mut [f64]) -> Result<()> {
-    let (n_obs, n_vars) = (view.n_obs(), view.n_vars());
-    assert!(out.len() == n_obs * n_vars, "as many values as the view");
+    let mut out = ArrayViewMut2::from_shape((view.n_obs(), view.n_vars()).f(), out)
+        .expect("as many values as the view");
     match view.background() {
         None => out.fill(0.0),
         Some(background) => {
-            for (column, &value) in out.chunks_mut(n_obs.max(1)).zip(background) {
+            for (mut column, &value) in out.columns_mut().into_iter().zip(background) {
                 column.fill(value);
             }
         }
@@ -153,7 +155,7 @@ pub fn collect_dense(source: &dyn Source, view: &View, ctx: &Ctx, out: &mut [f64
         for (r, &row) in block.rows.iter().enumerate() {
             let (columns, values) = block.row(r);
             for (&column, &value) in columns.iter().zip(values) {
-                out[column as usize * n_obs + row] += value;
+                out[[row, column as usize]] += value;
             }
         }
         Ok(())

@@ -107,41 +107,30 @@ impl<'a> Ctx<'a> {
         C: FnOnce(&Stop) -> Result<()>,
     {
         let stop = Stop::default();
-        let coordinated = std::thread::scope(|scope| {
-            let mut team = Vec::with_capacity(self.threads);
-            for index in 0..self.threads {
-                let (stop, worker) = (&stop, &worker);
-                stop.running.fetch_add(1, Ordering::SeqCst);
-                let spawned = std::thread::Builder::new().spawn_scoped(scope, move || {
-                    let _leaving = Leaving(stop);
-                    if let Err(error) = worker(index, stop) {
-                        stop.fail(error);
-                    }
-                });
-                match spawned {
-                    Ok(member) => team.push(member),
-                    Err(source) => {
-                        stop.running.fetch_sub(1, Ordering::SeqCst);
-                        stop.raise();
-                        return Err(Error::Threads { wanted: self.threads, source });
-                    }
+        // The pool ends with the call: nothing of it is left to a forked process.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads);
+        let coordinated = pool.build_scoped(rayon::ThreadBuilder::run, |pool| {
+            pool.in_place_scope(|team| {
+                stop.running.store(self.threads, Ordering::SeqCst);
+                for index in 0..self.threads {
+                    let (stop, worker) = (&stop, &worker);
+                    team.spawn(move |_| {
+                        let _leaving = Leaving(stop);
+                        if let Err(error) = worker(index, stop) {
+                            stop.fail(error);
+                        }
+                    });
                 }
-            }
-            let outcome = {
                 let _ending = Ending(&stop);
                 let outcome = coordinate(&stop);
                 if outcome.is_err() {
                     stop.raise();
                 }
                 outcome
-            };
-            for member in team {
-                if let Err(panic) = member.join() {
-                    std::panic::resume_unwind(panic);
-                }
-            }
-            outcome
+            })
         });
+        let wanted = self.threads;
+        let coordinated = coordinated.map_err(|source| Error::Threads { wanted, source })?;
         match (stop.into_error(), coordinated) {
             (Some(Error::Interrupted), Err(error)) | (Some(error), _) => Err(error),
             (None, outcome) => outcome,

@@ -178,7 +178,7 @@ pub enum Error {
         /// Threads asked for.
         wanted: usize,
         /// The operating system's error.
-        source: std::io::Error,
+        source: rayon::ThreadPoolBuildError,
     },
     /// The user interrupted the call.
     #[error("interrupted")]
