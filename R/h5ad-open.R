@@ -158,17 +158,22 @@ warn_unread <- function(unread, call = caller_env()) {
   )
 }
 
+# Where an element is among those that are in the file but can't be read, or NA.
+unread_at <- function(x, element) {
+  file <- field(x, "file")
+  match(element_path(file, element), file$unread$element)
+}
+
+is_unread <- function(x, element) !is.na(unread_at(x, element))
+
 # An element that is in the file but can't be read is not simply absent.
 check_not_unread <- function(x, element, call = caller_env()) {
+  at <- unread_at(x, element)
+  if (is.na(at) || element == "X" && !is.null(field(x, "X"))) {
+    return(invisible())
+  }
   file <- field(x, "file")
-  if (element == "X" && !is.null(field(x, "X"))) {
-    return(invisible())
-  }
   element <- element_path(file, element)
-  at <- match(element, file$unread$element)
-  if (is.na(at)) {
-    return(invisible())
-  }
   scoom_abort(
     c(
       "{.val {element}} can't be read.",

@@ -34,6 +34,7 @@
 #' }
 chunk_apply <- function(m, fun, n = NULL, ...) {
   check_lazy_matrix(m)
+  check_given(fun, "a function of a block of rows")
   fun <- as_function(fun)
   chunks <- matrix_chunks(m, n)
   results <- vector("list", chunks$n_chunks)
