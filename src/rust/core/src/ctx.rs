@@ -80,10 +80,12 @@ impl<'a> Ctx<'a> {
     /// # Errors
     /// [`Error::OverBudget`].
     pub fn check_budget(&self, what: impl FnOnce() -> String, needed_bytes: u64) -> Result<()> {
-        if needed_bytes <= self.memory_bytes.max(LEAST_BUDGET) {
-            return Ok(());
-        }
-        Err(Error::OverBudget { what: what(), needed_bytes, budget_bytes: self.memory_bytes })
+        self.budget().check(what, needed_bytes)
+    }
+
+    /// The memory budget alone, for workers.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget(self.memory_bytes)
     }
 
     /// Asks the monitor whether to go on.
@@ -172,6 +174,20 @@ impl<'a> Ctx<'a> {
                 Ok(())
             },
         )
+    }
+}
+
+/// Bytes that a call may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Budget(u64);
+
+impl Budget {
+    /// As [`Ctx::check_budget`].
+    pub(crate) fn check(self, what: impl FnOnce() -> String, needed_bytes: u64) -> Result<()> {
+        if needed_bytes <= self.0.max(LEAST_BUDGET) {
+            return Ok(());
+        }
+        Err(Error::OverBudget { what: what(), needed_bytes, budget_bytes: self.0 })
     }
 }
 

@@ -22,7 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use executor::{merge_partials, run, run_ranges, run_tiled, run_tiled_ranges};
 pub use pack::pack;
-pub use stream::stream;
+pub use stream::{stream, stream_slabs};
 
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
