@@ -16,6 +16,8 @@
 #' `options(scoom.memory)`, so that a file stored by columns is not read again for
 #' each block.
 #'
+#' One pass over the file. What `fun` raises ends the loop.
+#'
 #' @param m A lazy matrix such as `x$X`.
 #' @param fun A function of a block's matrix.
 #' @param n Rows in a block; `NULL` for about ten million stored values.
