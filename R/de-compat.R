@@ -1,4 +1,61 @@
-# Marker tables as other tools have them.
+# What other tools do: their defaults, and the last steps of their tables.
+
+compat_tools <- c("none", "seurat", "seurat_v4", "scanpy")
+
+#' The conventions of a call
+#'
+#' @param given A list of the user's `tie_correct`, `continuity`, `pseudocount`, `p_adjust`,
+#'   `min_pct`, `min_log2_fc` and `rank_by`, `NULL` where the user left them open.
+#' @returns The list with all of them, and `fold_change`, `min_cells`, `seurat`, `scanpy`.
+#' @noRd
+conventions <- function(compat, method, given) {
+  scanpy <- compat == "scanpy"
+  seurat <- compat %in% c("seurat", "seurat_v4")
+  ranked <- method %in% c("wilcoxon", "auc")
+  list(
+    tie_correct = given$tie_correct %||% !scanpy,
+    continuity = given$continuity %||% !scanpy,
+    pseudocount = given$pseudocount %||% if (seurat) 1,
+    # Without a pseudocount means are those of logarithms, as scanpy has them.
+    fold_change = if (seurat) compat else "means",
+    p_adjust = given$p_adjust %||% if (seurat) "bonferroni" else "BH",
+    min_pct = given$min_pct %||%
+      switch(compat, seurat = 0.01, seurat_v4 = 0.1, 0),
+    min_log2_fc = given$min_log2_fc %||%
+      switch(compat, seurat = 0.1, seurat_v4 = 0.25, 0),
+    rank_by = given$rank_by %||%
+      if (seurat && method != "auc") {
+        "p_value"
+      } else if (ranked && !scanpy) {
+        "auc"
+      } else {
+        "statistic"
+      },
+    min_cells = if (seurat) 3 else min_test_cells,
+    seurat = seurat,
+    scanpy = scanpy
+  )
+}
+
+# Seurat filters by percentages that it has rounded to three digits: the engine passes
+# what may round up, the rest is decided here.
+seurat_slack <- 0.00051
+
+# Rounds, filters and sorts a table as FindMarkers() does: by p-value, which may be zero
+# for many, then by fold change; AUC tables by power, then AUC, then the last gene first.
+finish_seurat <- function(markers, min_pct, genes, by_auc) {
+  markers$pct_group <- round(markers$pct_group, 3)
+  markers$pct_reference <- round(markers$pct_reference, 3)
+  keep <- which(pmax(markers$pct_group, markers$pct_reference) >= min_pct)
+  sorting <- if (by_auc) {
+    auc <- round(markers$auc, 3)
+    list(-abs(auc - 0.5) * 2, -auc, -match(markers$feature, genes))
+  } else {
+    list(markers$p_value, -markers$log2_fc)
+  }
+  sorting <- lapply(c(list(comparison_of(markers)), sorting), `[`, keep)
+  take_markers(markers, keep[do.call(order, sorting)])
+}
 
 #' Rename marker tables
 #'

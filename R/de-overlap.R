@@ -16,6 +16,7 @@
 #' @param normalize For counts: divide by the length of the list (`"reference"`) or
 #'   by the number of markers (`"markers"`). `NULL`: leave them.
 #' @param n Markers of each comparison to use, the first of the table.
+#' @param only_up Whether to use genes that are higher in the group alone.
 #' @param max_p_adj Largest adjusted p-value of markers to use; `NULL`: any.
 #' @returns A data frame: one row for each list, one column for each comparison.
 #'   Where a group is compared several times, columns are called `group vs reference`.
@@ -34,6 +35,7 @@ marker_overlap <- function(
   method = c("count", "coefficient", "jaccard"),
   normalize = NULL,
   n = 100,
+  only_up = TRUE,
   max_p_adj = NULL
 ) {
   call <- current_env()
@@ -51,11 +53,15 @@ marker_overlap <- function(
     }
   }
   check_count(n, min = 1)
+  check_flag(only_up)
   check_number(max_p_adj, min = 0, max = 1, allow_null = TRUE)
   check_gene_lists(reference, call)
   reference <- lapply(reference, \(genes) unique(as.character(genes)))
   rows <- comparison_rows(markers)
   found <- lapply(rows, \(at) {
+    if (only_up) {
+      at <- at[which(markers$statistic[at] > 0)]
+    }
     if (!is.null(max_p_adj)) {
       at <- at[which(markers$p_adj[at] <= max_p_adj)]
     }

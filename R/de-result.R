@@ -18,17 +18,22 @@ marker_columns <- c(
   "n_reference"
 )
 
-# The engine's columns as a table.
-new_markers <- function(columns, genes, levels, contrasts, method) {
+#' The engine's columns as a table
+#'
+#' @param units What [resolve_units()] says: comparisons and what was skipped.
+#' @param group_levels Levels of the column `group`.
+#' @param call_of What the table says of the call that made it: `method`, `compat`,
+#'   `group_by`, `layer`, `use_raw`, `p_adjust`, `n_features`.
+#' @noRd
+new_markers <- function(columns, genes, units, group_levels, call_of) {
   at <- columns$comparison
-  reference <- levels[contrasts$with + 1L]
-  reference[is.na(reference)] <- "rest"
+  comparisons <- units$comparisons
   auc <- columns$auc
   auc[is.nan(auc)] <- NA_real_
   table <- list(
     feature = genes[columns$feature],
-    group = factor(levels[contrasts$compare + 1L][at], levels),
-    reference = reference[at],
+    group = factor(as.character(comparisons$group)[at], group_levels),
+    reference = comparisons$reference[at],
     log2_fc = columns$log2_fc,
     statistic = columns$statistic,
     p_value = columns$p_value,
@@ -42,12 +47,19 @@ new_markers <- function(columns, genes, levels, contrasts, method) {
     n_group = as.integer(columns$n_group)[at],
     n_reference = as.integer(columns$n_reference)[at]
   )
+  table$within <- comparisons[["within"]][at]
+  table$n_blocks <- comparisons[["n_blocks"]][at]
+  if (!is.null(units$samples)) {
+    table <- c(table, sample_columns(columns, units$samples))
+  }
   structure(
     table,
     row.names = .set_row_names(length(at)),
     class = c("scoom_markers", "data.frame"),
-    skipped = contrasts$skipped,
-    method = method
+    skipped = units$skipped,
+    blocks_dropped = if (nrow(units$blocks_dropped)) units$blocks_dropped,
+    method = call_of$method,
+    call_of = call_of
   )
 }
 

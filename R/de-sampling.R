@@ -49,7 +49,7 @@ downsample_cells <- function(x, by, n = NULL, seed = 0) {
 }
 
 check_seed <- function(seed, call = caller_env()) {
-  check_count(seed, min = 0, max = 2^53, arg = "seed", call = call)
+  check_count(seed, min = 0, max = 2^52, arg = "seed", call = call)
 }
 
 check_sample_size <- function(n, call) {

@@ -129,6 +129,27 @@ de_source.default <- function(x, layer, use_raw, what, call) {
   matrix_source(x, NULL, "x", call)
 }
 
+# A source that was made before: a selection of the cells of another.
+#' @export
+de_source.scoom_source <- function(x, layer, use_raw, what, call) x
+
+#' Cells of a source, in any order and repeated
+#'
+#' @param position Positions among the cells of the source.
+#' @returns A source.
+#' @noRd
+source_cells <- function(source, position) {
+  column <- source$column
+  selected <- source
+  selected$plan <- recipe_rows(source$plan, position)
+  selected$n_cells <- length(position)
+  selected$column <- \(name) column(name)[position]
+  selected["groups"] <- list(source$groups[position])
+  # Its columns are no longer those of an object.
+  selected["object"] <- list(NULL)
+  structure(selected, class = "scoom_source")
+}
+
 refuse_raw <- function(use_raw, call) {
   if (!identical(use_raw, FALSE)) {
     scoom_abort(

@@ -53,3 +53,67 @@ small_matrix <- function(n_genes = 30, n_cells = 60, seed = 1) {
   )
   list(counts = counts, groups = factor(groups))
 }
+
+# Van Elteren's test over blocks: z and the AUC, both weighted by 1 / (N + 1). `a` and
+# `b` are lists of the values of the two sides, one entry a block.
+van_elteren <- function(a, b, continuity = TRUE, alternative = "two.sided") {
+  parts <- Map(
+    \(a, b) {
+      n1 <- length(a)
+      n2 <- length(b)
+      n <- n1 + n2
+      ranks <- rank(c(a, b))
+      ties <- table(ranks)
+      w <- 1 / (n + 1)
+      spread <- (n + 1) - sum(ties^3 - ties) / (n * (n - 1))
+      u <- sum(ranks[seq_len(n1)]) - n1 * (n1 + 1) / 2
+      list(
+        deviation = w * (u - n1 * n2 / 2),
+        variance = w^2 * n1 * n2 / 12 * spread,
+        step = w / 2,
+        auc = u / (n1 * n2),
+        weight = n1 * n2 * w
+      )
+    },
+    a,
+    b
+  )
+  part <- \(name) vapply(parts, `[[`, 0, name)
+  d <- sum(part("deviation"))
+  # The smallest step that the sum can make.
+  step <- if (continuity) min(part("step")) else 0
+  d <- switch(
+    alternative,
+    two.sided = d - sign(d) * step,
+    greater = d - step,
+    less = d + step
+  )
+  z <- d / sqrt(sum(part("variance")))
+  tail <- switch(
+    alternative,
+    two.sided = log(2) + stats::pnorm(-abs(z), log.p = TRUE),
+    greater = stats::pnorm(z, lower.tail = FALSE, log.p = TRUE),
+    less = stats::pnorm(z, log.p = TRUE)
+  )
+  list(
+    z = z,
+    log10_p = min(0, tail / log(10)),
+    auc = stats::weighted.mean(part("auc"), part("weight")),
+    weights = part("weight") / sum(part("weight"))
+  )
+}
+
+# Stouffer's z of Welch tests in blocks, weights 1 / sqrt(1 / n + 1 / m).
+stouffer_t <- function(a, b) {
+  z <- mapply(
+    \(a, b) {
+      t <- stats::t.test(a, b)
+      tail <- stats::pt(-abs(t$statistic), t$parameter, log.p = TRUE)
+      sign(t$statistic) * -stats::qnorm(tail, log.p = TRUE)
+    },
+    a,
+    b
+  )
+  w <- mapply(\(a, b) 1 / sqrt(1 / length(a) + 1 / length(b)), a, b)
+  list(z = sum(w * z) / sqrt(sum(w^2)), weights = w / sum(w))
+}

@@ -65,3 +65,199 @@ test_that("markers go into uns as scanpy keeps them", {
   )
   expect_error(set_markers(x, twice), class = "scoom_error_invalid_input")
 })
+
+# 700 cells whose every 20th has no label, as reference_markers.py has them.
+pbmc68k <- function() {
+  path <- shared_data_path("h5ad_fixtures", "scanpy_10x_pbmc68k_reduced.h5ad")
+  x <- quietly(open_h5ad(path))
+  label <- x$obs$bulk_labels
+  label[seq(1, 700, by = 20)] <- NA
+  x$obs$label <- label
+  x
+}
+
+expect_scanpy <- function(markers, run) {
+  want <- reference_table("markers", run)
+  genes <- reference_names("markers", "genes")
+  groups <- reference_names("markers", "groups")
+  want$gene <- genes[want$gene + 1]
+  for (group in unique(want$group)) {
+    theirs <- want[want$group == group, ]
+    mine <- markers[markers$group == groups[[group + 1]], ]
+    n <- nrow(theirs)
+    expect_gte(nrow(mine), n)
+    # Scores are float32 in scanpy; what ties there comes in any order.
+    near <- \(a, b, tolerance) abs(a - b) <= tolerance * pmax(1, abs(b))
+    expect_true(all(near(mine$statistic[seq_len(n)], theirs$score, 1e-5)))
+    own <- mine[match(theirs$gene, mine$feature), ]
+    moved <- theirs$gene != mine$feature[seq_len(n)]
+    expect_true(all(near(own$statistic, mine$statistic[seq_len(n)], 1e-5)[
+      moved
+    ]))
+    expect_true(all(near(own$statistic, theirs$score, 1e-5)))
+    expect_true(all(near(own$log10_p, log10(theirs$p_value), 1e-6)))
+    expect_true(all(near(log10(own$p_adj), log10(theirs$p_adj), 1e-6)))
+    # Its pseudocount of 1e-9 makes much of the rounding of small means.
+    known <- is.finite(theirs$log2_fc) & abs(theirs$log2_fc) < 20
+    expect_true(all(near(own$log2_fc, theirs$log2_fc, 1e-5)[known]))
+    expect_equal(own$pct_group, theirs$pts, tolerance = 1e-12)
+    if (!is.null(theirs$pts_rest)) {
+      expect_equal(own$pct_reference, theirs$pts_rest, tolerance = 1e-12)
+    }
+  }
+}
+
+test_that("scanpy's numbers come from raw, with groups, rest and reference", {
+  x <- pbmc68k()
+  find <- \(...) {
+    suppressMessages(find_markers(x, "label", compat = "scanpy", ...))
+  }
+  chosen <- c("CD14+ Monocyte", "CD19+ B", "CD34+")
+  rest <- \(...) find(chosen, use_raw = TRUE, ...)
+  expect_scanpy(rest(method = "t-test"), "raw_rest_t")
+  expect_scanpy(rest(), "raw_rest_wilcoxon")
+  other <- \(...) rest(reference = "CD56+ NK", ...)
+  expect_scanpy(other(method = "t-test"), "raw_reference_t")
+  expect_scanpy(
+    other(method = "t-test_overestim_var"),
+    "raw_reference_overestim"
+  )
+  expect_scanpy(other(tie_correct = TRUE), "raw_reference_wilcoxon")
+})
+
+test_that("scanpy's numbers come from a layer, and its overlaps", {
+  x <- pbmc68k()
+  label <- x$obs$label
+  y <- x$raw[, 1:500]
+  y$layers$half <- as.matrix(y$X) * 0.5
+  find <- \(...) {
+    suppressMessages(
+      find_markers(y, label, layer = "half", compat = "scanpy", ...)
+    )
+  }
+  expect_scanpy(find(p_adjust = "bonferroni"), "layer_wilcoxon")
+  markers <- find(method = "t-test")
+  expect_scanpy(markers, "layer_t")
+  known <- reference_index("markers")$overlap_lists
+  same <- function(table, ...) {
+    want <- reference_table("markers", table)
+    expect_equal(
+      as.list(marker_overlap(markers, known, ...)),
+      as.list(want),
+      tolerance = 1e-12
+    )
+  }
+  same("overlap_count", n = 50)
+  same("overlap_coef", "coefficient", n = 50)
+  same("jaccard", "jaccard", n = 50)
+  same("overlap_normalized", normalize = "reference", n = 20)
+})
+
+test_that("tables and uns have the names that scanpy has", {
+  x <- log_chain(open_example())
+  markers <- find_markers(x, "cell_type", compat = "scanpy")
+  names <- reference_index("markers")
+  expect_identical(names(as_scanpy_markers(markers)), names$frame_columns_pts)
+  value <- set_markers(x, markers)$uns$rank_genes_groups
+  expect_identical(sort(names(value)), names$uns_keys)
+  expect_true(all(names(value$params) %in% names$uns_params))
+  expect_identical(value$params$groupby, "cell_type")
+  expect_identical(value$params$corr_method, "benjamini-hochberg")
+})
+
+# Seurat -----------------------------------------------------------------------
+
+seurat_of_kang <- function() {
+  skip_if_not_installed("Seurat", "4.3.0")
+  skip_if(
+    utils::packageVersion("Seurat") >= "5",
+    "the numbers of Seurat 4 need Seurat 4"
+  )
+  x <- open_h5ad(
+    shared_data_path("counts", "kang2018_pbmc_ifnb_2000cells.h5ad")
+  )
+  x <- x[!is.na(x$obs$seurat_annotations), 1:800]
+  counts <- Matrix::t(methods::as(x$X, "CsparseMatrix"))
+  object <- suppressWarnings(
+    SeuratObject::CreateSeuratObject(counts, meta.data = x$obs)
+  )
+  object <- Seurat::NormalizeData(object, verbose = FALSE)
+  SeuratObject::Idents(object) <- "seurat_annotations"
+  object
+}
+
+test_that("FindMarkers() of Seurat 4 is reproduced, rows, order and columns", {
+  object <- seurat_of_kang()
+  check <- function(test, method, tolerance) {
+    want <- suppressWarnings(Seurat::FindMarkers(
+      object,
+      ident.1 = "B",
+      ident.2 = "CD14 Mono",
+      test.use = test,
+      verbose = FALSE
+    ))
+    got <- as_seurat_markers(find_markers(
+      object,
+      groups = "B",
+      reference = "CD14 Mono",
+      method = method,
+      compat = "seurat_v4"
+    ))
+    expect_identical(rownames(got), rownames(want))
+    expect_identical(names(got), c(names(want), "cluster", "gene"))
+    expect_equal(got[names(want)], want, tolerance = tolerance)
+    p <- want$p_val
+    if (!is.null(p)) {
+      expect_lt(max(abs(log10(got$p_val) - log10(p))), 1e-6)
+    }
+  }
+  check("wilcox", "wilcoxon", 1e-10)
+  check("t", "t-test", 1e-10)
+  check("roc", "auc", 1e-12)
+})
+
+test_that("FindAllMarkers() of Seurat 4 is reproduced", {
+  object <- seurat_of_kang()
+  want <- suppressMessages(suppressWarnings(
+    Seurat::FindAllMarkers(object, only.pos = TRUE, verbose = FALSE)
+  ))
+  expect_warning(
+    markers <- find_markers(object, compat = "seurat_v4", only_up = TRUE),
+    "Eryth",
+    class = "scoom_warning_groups_skipped"
+  )
+  got <- as_seurat_markers(markers)
+  got <- got[got$p_val < 0.01, ]
+  expect_identical(got$gene, want$gene)
+  # Its row names are no more than unique.
+  expect_equal(as.list(got), as.list(want), tolerance = 1e-10)
+})
+
+test_that("compat = \"seurat\" has the fold change of Seurat 5", {
+  data <- small_matrix()
+  values <- log1p(data$counts * 1.5)
+  find <- \(...) suppressMessages(find_markers(values, data$groups, ...))
+  markers <- find(compat = "seurat", min_pct = 0, min_log2_fc = 0)
+  plain <- find()
+  same <- marker_rows(plain, markers$feature, markers$group)
+  expect_equal(markers$p_value, same$p_value)
+  expect_equal(markers$p_adj, pmin(1, markers$p_value * nrow(values)))
+  expect_identical(markers$pct_group, round(same$pct_group, 3))
+  for (gene in c("g1", "g4", "g2")) {
+    row <- marker_rows(markers, gene, "b")
+    mean_of <- \(cells) (sum(expm1(values[gene, cells])) + 1) / sum(cells)
+    inside <- data$groups == "b"
+    want <- log2(mean_of(inside)) - log2(mean_of(!inside))
+    expect_equal(row$log2_fc, want)
+  }
+  default <- find(compat = "seurat")
+  kept <- pmax(markers$pct_group, markers$pct_reference) >= 0.01 &
+    abs(markers$log2_fc) >= 0.1
+  expect_setequal(
+    paste(default$feature, default$group),
+    paste(markers$feature, markers$group)[kept]
+  )
+  for (rows in split(seq_len(nrow(default)), default$group)) {
+    expect_false(is.unsorted(default$p_value[rows]))
+  }
+})

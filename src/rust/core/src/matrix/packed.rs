@@ -8,14 +8,16 @@
 use super::block::RowBlock;
 use super::grid::Grid;
 use super::memory::emit_slabs;
-use super::source::{Emit, Extent, Fetched, Reader, Scratch, Source};
+use super::source::{Emit, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::Result;
 
 /// Rows of a view, block by block.
 pub struct PackedSource {
     blocks: Vec<PackedBlock>,
-    extent: Extent,
+    grid: Grid,
+    n_obs: usize,
+    n_vars: usize,
 }
 
 /// The rows of one block.
@@ -82,7 +84,7 @@ impl PackedSource {
     /// of a view of `n_obs` by `n_vars`.
     #[must_use]
     pub fn new(blocks: Vec<PackedBlock>, grid: Grid, n_obs: usize, n_vars: usize) -> Self {
-        PackedSource { blocks, extent: Extent::new((n_obs, n_vars), grid) }
+        PackedSource { blocks, grid, n_obs, n_vars }
     }
 
     /// Number of entries.
@@ -93,8 +95,16 @@ impl PackedSource {
 }
 
 impl Source for PackedSource {
-    fn extent(&self) -> &Extent {
-        &self.extent
+    fn n_obs(&self) -> usize {
+        self.n_obs
+    }
+
+    fn n_vars(&self) -> usize {
+        self.n_vars
+    }
+
+    fn grid(&self) -> &Grid {
+        &self.grid
     }
 
     fn nnz(&self) -> Option<u64> {
@@ -128,7 +138,7 @@ impl Fetched for PackedSlice<'_> {
         let all = 0..block.rows.len();
         let mut done = 0;
         emit_slabs(
-            |row| block.indptr[row],
+            &block.indptr,
             &all,
             slab,
             slab_values,
@@ -147,7 +157,6 @@ impl Fetched for PackedSlice<'_> {
                     }
                     Columns::Wide(columns) => slab.indices.extend_from_slice(&columns[span]),
                 }
-                Ok(())
             },
         )
     }

@@ -1,6 +1,6 @@
 //! A small matrix for tests: dense for loops, sparse for passes.
 
-use super::{Emit, Extent, Fetched, Grid, Reader, RowBlock, Scratch, Source};
+use super::{Emit, Fetched, Grid, Reader, RowBlock, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::stats::random::Rng;
@@ -8,7 +8,8 @@ use crate::stats::random::Rng;
 /// A matrix cut into blocks of three rows and ranges of four blocks.
 pub(crate) struct Matrix {
     pub(crate) dense: Vec<Vec<f64>>,
-    extent: Extent,
+    n_vars: usize,
+    grid: Grid,
 }
 
 impl Matrix {
@@ -27,8 +28,7 @@ impl Matrix {
         };
         let blocks = cut(n_obs, 3);
         let ranges = cut(blocks.len(), 4);
-        let extent = Extent::new((n_obs, n_vars), Grid::from_parts(blocks, ranges));
-        Matrix { dense, extent }
+        Matrix { dense, n_vars, grid: Grid::from_parts(blocks, ranges) }
     }
 
     pub(crate) fn set(&mut self, row: usize, gene: usize, value: f64) {
@@ -37,8 +37,20 @@ impl Matrix {
 }
 
 impl Source for Matrix {
-    fn extent(&self) -> &Extent {
-        &self.extent
+    fn n_obs(&self) -> usize {
+        self.dense.len()
+    }
+
+    fn n_vars(&self) -> usize {
+        self.n_vars
+    }
+
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn nnz(&self) -> Option<u64> {
+        None
     }
 
     fn reader<'a>(&'a self, _ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
@@ -65,7 +77,7 @@ impl Fetched for Slice<'_> {
         slab_values: usize,
         emit: &mut Emit,
     ) -> Result<()> {
-        let rows = self.0.grid().rows(self.1);
+        let rows = self.0.grid.rows(self.1);
         let last = rows.end - 1;
         slab.clear();
         for i in rows {
