@@ -248,6 +248,9 @@ recipe_plan <- function(x, recipe, drop_scale = FALSE, call = caller_env()) {
     c("path", "size", "mtime", "element", "matrix", "rows", "ops"),
     names(recipe)
   )]
+  # Set by tests alone, to cut a small file into several ranges. It is part of the
+  # plan, so that workers cut alike.
+  plan$range_values <- getOption("scoom.range_values")
   if (drop_scale) {
     plan$ops <- Filter(\(op) op$op != "scale", plan$ops)
   }

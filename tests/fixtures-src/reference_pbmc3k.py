@@ -98,6 +98,15 @@ def pca(ref, logs, chosen, genes):
     print("scanpy arpack against LAPACK: 1 - |cosine| <=", (1 - cosine).max())
 
 
+def log10_of(p):
+    """log10 of p where p is above 1e-300, otherwise NaN; 30 bits of the fraction
+    (5e-10 of the value) are kept, so that the file is small."""
+    p = np.asarray(p, dtype=np.float64)
+    log10_p = np.where(p > 1e-300, np.log10(np.maximum(p, 1e-300)), np.nan)
+    bits = (log10_p.view(np.uint64) + np.uint64(1 << 21)) & ~np.uint64((1 << 22) - 1)
+    return bits.view(np.float64)
+
+
 def scanpy_tests(ref, logs, labels, genes, rng):
     a = ad.AnnData(
         sp.csr_matrix(logs),
@@ -118,12 +127,15 @@ def scanpy_tests(ref, logs, labels, genes, rng):
     for name, options in runs.items():
         sc.tl.rank_genes_groups(a, "louvain", use_raw=False, **options)
         r = a.uns["rank_genes_groups"]
-        rows, scores_all = [], {}
+        rows, scores_all, log10_p_all = [], {}, {}
         for g, group in enumerate(groups):
             index = a.var_names.get_indexer(r["names"][group])
             by_gene = np.empty(len(genes))
             by_gene[index] = r["scores"][group]
             scores_all[group] = by_gene
+            by_gene = np.empty(len(genes))
+            by_gene[index] = log10_of(r["pvals"][group])
+            log10_p_all[group] = by_gene
             chosen = np.zeros(len(index), dtype=bool)
             chosen[:100] = True
             chosen |= np.isin(index, sampled)
@@ -144,6 +156,7 @@ def scanpy_tests(ref, logs, labels, genes, rng):
         ref.table(f"scanpy_{name}", dict(zip(heads, table)))
         if name in ("t_test", "wilcoxon", "wilcoxon_tie_correct"):
             ref.table(f"scanpy_{name}_scores", scores_all, rows="genes", dtype="float32")
+            ref.table(f"scanpy_{name}_log10_p", log10_p_all, rows="genes")
     ref.names("groups", groups)
 
 

@@ -9,7 +9,7 @@ use scoom_core::ctx::Ctx;
 use scoom_core::error::Result;
 use scoom_core::h5ad::{H5File, Stamp};
 use scoom_core::matrix::memory::{DenseRows, SparseRows};
-use scoom_core::matrix::{Source, open_matrix};
+use scoom_core::matrix::{GridSpec, Source, open_matrix_with};
 use scoom_core::pass::{self, Pass, TiledPass};
 use scoom_core::transform::{Chain, Op, ScaleGenes, View};
 
@@ -66,7 +66,12 @@ fn on_disk(args: &Args) -> Result<Box<dyn Source>> {
     let element = args.text("element")?;
     let at = path.clone();
     let open = Arc::new(move || Ok(H5File::reopen(&at, stamp)?.hdf5().clone()));
-    open_matrix(Path::new(&path), &element, open)
+    // Only tests ask for another grid, to cut small files into several ranges.
+    let spec = args.number_opt("range_values")?.map_or_else(GridSpec::default, |values| {
+        let range_values = (values as u64).max(1);
+        GridSpec { range_values, block_values: range_values.div_ceil(4), ..GridSpec::default() }
+    });
+    open_matrix_with(Path::new(&path), &element, open, &spec)
 }
 
 /// A matrix of R's, genes by cells, whose columns become rows without a copy.
