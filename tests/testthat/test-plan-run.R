@@ -104,3 +104,21 @@ test_that("objects work in a forked process", {
   answers <- parallel::mclapply(1:2, \(i) colSums(x$X), mc.cores = 2)
   expect_identical(answers, list(expected, expected))
 })
+
+test_that("partials of another version are refused by name", {
+  plan <- matrix_plan(open_example()$X)
+  sums <- \(mode) {
+    answer <- rs_matrix_sums(plan, list(margin = "rows"), scoom_ctx(), mode)
+    rs_unwrap(answer)
+  }
+  parts <- sums(list(ranges = 1L))
+  expect_identical(sums(list(partials = parts)), sums(NULL))
+  # The number of the format stands after four letters.
+  parts[[1]][[5]] <- as.raw(99)
+  error <- expect_error(
+    sums(list(partials = parts)),
+    "format 99",
+    class = "scoom_error_partial_version"
+  )
+  expect_match(error$expected, as.character(packageVersion("scoom")))
+})

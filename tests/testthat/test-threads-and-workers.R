@@ -34,7 +34,11 @@ running_verbs <- function() {
       list(y$obsm$X_pca, y$varm$PCs, y$uns$pca)
     },
     wilcoxon = \(x, ...) {
-      as.list(find_markers(logged(x)[, seq_len(min(200, n_vars(x)))], "group", ...))
+      as.list(find_markers(
+        logged(x)[, seq_len(min(200, n_vars(x)))],
+        "group",
+        ...
+      ))
     },
     `t-test` = \(x, ...) {
       as.list(find_markers(logged(x), "group", method = "t-test", ...))
