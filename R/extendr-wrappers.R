@@ -27,6 +27,26 @@ rs_de_wilcoxon <- function(plan, args, ctx, mode) .Call(wrap__rs_de_wilcoxon, pl
 #' @noRd
 rs_de_pseudobulk <- function(plan, args, ctx, mode) .Call(wrap__rs_de_pseudobulk, plan, args, ctx, mode)
 
+#' Logistic regressions of groups on all genes.
+#'
+#' `args`: as `rs_de_ttest()`, and `models`: `"shared"`, `"pairs"`, `"listed"` or
+#' `"listed_with_references"`.
+#' @noRd
+rs_de_logreg <- function(plan, args, ctx) .Call(wrap__rs_de_logreg, plan, args, ctx)
+
+#' Likelihood ratio tests of genes with latent columns.
+#'
+#' `args`: as `rs_de_ttest()`, and `latent`: doubles, a column of all cells after the
+#' other.
+#' @noRd
+rs_de_lr <- function(plan, args, ctx, mode) .Call(wrap__rs_de_lr, plan, args, ctx, mode)
+
+#' Latent columns that do not follow from those before them, counted from one.
+#'
+#' `args`: `latent` as in `rs_de_lr()`, `n_obs`.
+#' @noRd
+rs_de_latent_independent <- function(args) .Call(wrap__rs_de_latent_independent, args)
+
 #' Principal components of a plan's view, whose chain does not scale.
 #'
 #' `args`: `n_comps`; `scale`: `NULL` or `list(zero_center, max_value, mean, sd)`

@@ -247,7 +247,10 @@ run_pass <- function(
   rs_unwrap(fn(plan, args, ctx, list(partials = partials)), call)
 }
 
-run_on_workers <- function(fn, plan, args, ctx, threads, BPPARAM, call) {
+check_backend <- function(BPPARAM, call) {
+  if (is.null(BPPARAM)) {
+    return(invisible())
+  }
   check_installed("BiocParallel", "to use `BPPARAM`.", call = call)
   if (!inherits(BPPARAM, "BiocParallelParam")) {
     abort_type(
@@ -257,6 +260,10 @@ run_on_workers <- function(fn, plan, args, ctx, threads, BPPARAM, call) {
       call
     )
   }
+}
+
+run_on_workers <- function(fn, plan, args, ctx, threads, BPPARAM, call) {
+  check_backend(BPPARAM, call)
   n_ranges <- rs_unwrap(rs_plan_info(plan, ctx), call)$n_ranges
   n_workers <- max(1, min(BiocParallel::bpnworkers(BPPARAM), n_ranges))
   tasks <- deal(seq_len(n_ranges), n_workers)

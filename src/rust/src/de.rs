@@ -22,12 +22,12 @@ use crate::guard::guard;
 use crate::plan::{Mode, Plan, run_tiled_mode, with_ctx};
 
 /// Codes from 0 of all cells, `NA` for none.
-fn codes(args: &Args, name: &'static str) -> Result<Vec<u32>> {
+pub(crate) fn codes(args: &Args, name: &'static str) -> Result<Vec<u32>> {
     Ok(args.codes(name)?.into_iter().map(|code| code.unwrap_or(NONE)).collect())
 }
 
 /// Codes from 0, one list element for each stratum.
-fn code_lists(args: &Args, name: &'static str) -> Result<Vec<Vec<u32>>> {
+pub(crate) fn code_lists(args: &Args, name: &'static str) -> Result<Vec<Vec<u32>>> {
     let bad = || wrong(name, "must be a list of codes from zero");
     let list = args.need(name)?.as_list().ok_or_else(bad)?;
     list.values()
@@ -66,7 +66,7 @@ fn contrasts(args: &Args) -> Result<Contrasts> {
 /// `fold_change`: `"means"` or missing with `pseudocount`; without it scanpy's
 /// convention with `ln_base`. `"seurat"` (sums) and `"seurat_v4"` (means) take
 /// `pseudocount` too, 1 where it is `NULL`.
-fn fold_change(args: &Args) -> Result<FoldChange> {
+pub(crate) fn fold_change(args: &Args) -> Result<FoldChange> {
     let pseudocount = args.number_opt("pseudocount")?;
     let name = args.get("fold_change").map(|_| args.text("fold_change")).transpose()?;
     Ok(match (name.as_deref(), pseudocount) {
@@ -93,7 +93,7 @@ fn alternative(args: &Args) -> Result<Alternative> {
 
 /// `order`, `p_adjust`, `adjust_over`, `n_adjust`, `n_genes`, `min_pct`,
 /// `min_log2_fc`, `only_up`, `max_p_adj`; all but the first two may be missing.
-fn table_options(args: &Args) -> Result<TableOptions> {
+pub(crate) fn table_options(args: &Args) -> Result<TableOptions> {
     let order = match args.text("order")?.as_str() {
         "auc" => Order::Auc,
         "statistic" => Order::Statistic,
@@ -128,16 +128,17 @@ fn table_options(args: &Args) -> Result<TableOptions> {
 }
 
 /// The table for R: rows as columns; `n_group` and `n_reference` by comparison.
-fn marker_table(contrasts: &Contrasts, table: &MarkerTable) -> Robj {
+pub(crate) fn marker_columns(
+    sizes: &[(u64, u64)],
+    table: &MarkerTable,
+) -> Vec<(&'static str, Robj)> {
     let column =
         |value: fn(&Row) -> f64| Robj::from(table.rows.iter().map(value).collect::<Vec<f64>>());
     let from_one =
         |codes: &[u32]| Robj::from(codes.iter().map(|&c| c as i32 + 1).collect::<Vec<i32>>());
-    let (group, reference): (Vec<f64>, Vec<f64>) = (0..contrasts.n_comparisons())
-        .map(|comparison| contrasts.sizes(comparison))
-        .map(|(group, reference)| (group as f64, reference as f64))
-        .unzip();
-    let mut fields = vec![
+    let (group, reference): (Vec<f64>, Vec<f64>) =
+        sizes.iter().map(|&(group, reference)| (group as f64, reference as f64)).unzip();
+    vec![
         ("feature", from_one(&table.gene)),
         ("comparison", from_one(&table.comparison)),
         ("log2_fc", column(|row| row.log2_fc)),
@@ -152,7 +153,14 @@ fn marker_table(contrasts: &Contrasts, table: &MarkerTable) -> Robj {
         ("pct_reference", column(|row| row.fraction.1)),
         ("n_group", group.into()),
         ("n_reference", reference.into()),
-    ];
+    ]
+}
+
+/// The table for R, with the columns of samples where they are told apart.
+fn marker_table(contrasts: &Contrasts, table: &MarkerTable) -> Robj {
+    let sizes: Vec<(u64, u64)> =
+        (0..contrasts.n_comparisons()).map(|comparison| contrasts.sizes(comparison)).collect();
+    let mut fields = marker_columns(&sizes, table);
     if contrasts.n_samples().is_some() {
         fields.extend(replicate_columns(&table.rows));
     }

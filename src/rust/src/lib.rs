@@ -15,6 +15,7 @@
 
 mod convert;
 mod de;
+mod de_models;
 mod embed;
 mod guard;
 mod h5ad;
@@ -30,6 +31,7 @@ use extendr_api::prelude::*;
 extendr_module! {
     mod scoom;
     use de;
+    use de_models;
     use embed;
     use guard;
     use h5ad;

@@ -9,12 +9,15 @@
 //!   [`spill`] to disk; the source of rank tests ([`wilcoxon`], `ranking`).
 //! * [`fold_change`], `combine`, [`replicates`]: effects, strata (blocks) made
 //!   one, samples one by one.
+//! * [`logreg`] fits models of all genes at once, [`lr`] one for each gene;
+//!   [`sides`], [`classes`], [`latent`]: what models take of comparisons and cells.
 //! * [`table`]: thresholds, adjustment, order, columns.
 //!
 //! A new comparison is a list of [`contrast::Stratum`]; a new test takes either of
 //! the two sources and returns [`table::Row`]s gene by gene.
 
 pub mod binomial;
+pub mod classes;
 mod combine;
 pub mod contrast;
 pub mod fold_change;
@@ -22,10 +25,14 @@ pub mod gene_major;
 mod genes;
 pub mod group_pass;
 pub mod groups;
+pub mod latent;
+pub mod logreg;
+pub mod lr;
 pub mod moments;
 pub mod piece;
 mod ranking;
 pub mod replicates;
+pub mod sides;
 pub mod spill;
 pub mod table;
 pub mod ttest;

@@ -20,10 +20,14 @@
 pub mod adjust;
 pub mod binom;
 pub mod dist;
+pub mod dot;
+pub mod glm;
 mod lanczos;
 pub mod linalg;
 pub mod log1p;
+pub mod logistic;
 pub mod moments;
+pub mod newton;
 pub mod pairs;
 pub mod random;
 pub mod rank;

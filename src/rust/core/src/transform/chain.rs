@@ -233,22 +233,36 @@ impl View {
         self.background.as_deref()
     }
 
+    /// The logarithm that the values of the view are.
+    fn logarithm(&self) -> Option<Log1p> {
+        match self.unlog {
+            Unlog::Plain => None,
+            Unlog::Stored(log) => Some(log),
+            Unlog::Chain => self.steps.iter().rev().find_map(|step| match step {
+                Step::Log1p(log) | Step::NormalizeLog1p(_, log) => Some(*log),
+                _ => None,
+            }),
+        }
+    }
+
     /// Turns values of the view into what they were before the logarithm, to
     /// about one unit in the last place; the view must not scale.
     pub fn undo_log(&self, values: &mut [f64]) {
-        let log = match self.unlog {
-            Unlog::Plain => return,
-            Unlog::Stored(log) => log,
-            Unlog::Chain => {
-                let taken = self.steps.iter().rev().find_map(|step| match step {
-                    Step::Log1p(log) | Step::NormalizeLog1p(_, log) => Some(*log),
-                    _ => None,
-                });
-                let Some(log) = taken else { return };
-                log
-            }
-        };
-        exp_m1_all(values, log.ln_base);
+        if let Some(log) = self.logarithm() {
+            exp_m1_all(values, log.ln_base);
+        }
+    }
+
+    /// The view of a matrix that has the values of this view, such as a packed
+    /// copy: all of its rows and columns as they are.
+    #[must_use]
+    pub fn of_copy(&self) -> Self {
+        View {
+            rows: None,
+            steps: Vec::new(),
+            unlog: self.logarithm().map_or(Unlog::Plain, Unlog::Stored),
+            ..self.clone()
+        }
     }
 
     /// Whether the view has a row among these of the matrix.
