@@ -71,6 +71,8 @@ check_calibration <- function(
   progress = NULL
 ) {
   call <- current_env()
+  check_given(x, "an object with cells")
+  check_given(sample_by, "names of columns of the cells")
   check_calibration_methods(methods, call)
   check_string(condition, allow_null = TRUE)
   check_string(block, allow_null = TRUE)

@@ -60,6 +60,8 @@ pseudobulk <- function(
   progress = NULL
 ) {
   call <- current_env()
+  check_given(x, "an object with cells")
+  check_given(by, "names of columns of the cells")
   fun <- check_choice(fun, c("sum", "mean"))
   check_count(min_cells, min = 1)
   check_flag(require_counts)

@@ -109,6 +109,8 @@ test_pseudobulk <- function(
   BPPARAM = NULL
 ) {
   call <- current_env()
+  check_given(pb, "the result of {.fn pseudobulk}")
+  check_given(design, "a formula, such as {.code ~ donor + condition}")
   method <- check_choice(method, pseudobulk_methods)
   check_sums(pb, call)
   check_string(cell_type, allow_null = TRUE)

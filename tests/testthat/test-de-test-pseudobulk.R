@@ -565,6 +565,7 @@ test_that("designs that can't be are explained", {
   pb$samples$site <- "here"
   expect_error(run(~ site + condition), class = "scoom_error_one_level")
   expect_error(run("condition"), class = "scoom_error_invalid_input")
+  expect_error(run(), "design.*missing", class = "scoom_error_invalid_input")
   expect_error(run(age ~ condition), class = "scoom_error_invalid_input")
   expect_error(run(~ poly(age, 20)), class = "scoom_error_invalid_design")
   expect_error(
