@@ -11,7 +11,8 @@
 #'    Where there are at most `n_permutations` splits all are taken, otherwise as many at
 #'    random.
 #' 2. Tests of cells are those of [find_markers()], side against side, on the values of the
-#'    chain. All splits are tested in one call for each method.
+#'    chain. The splits of a method are tested from one read, or several where their tables
+#'    would have more than two million rows together.
 #' 3. Tests of samples are those of [test_pseudobulk()], with the design `~ split` or
 #'    `~ block + split`, on sums that are read once.
 #'
@@ -29,7 +30,8 @@
 #' @param block A column of the cells within whose values labels are exchanged, such as
 #'   the donor where each has both conditions.
 #' @param cell_type A column of the cells; every cell type is tested on its own.
-#' @param methods Methods of [find_markers()] and [test_pseudobulk()].
+#' @param methods Methods of [find_markers()] (`"wilcoxon"`, `"t-test"`,
+#'   `"t-test_overestim_var"`, `"binomial"`) and of [test_pseudobulk()].
 #' @param n_permutations Splits to test, at most.
 #' @param max_p_adj Adjusted p-value up to which a gene is called.
 #' @param min_cells For tests of samples: samples of fewer cells are left out of a cell
@@ -101,7 +103,8 @@ check_calibration <- function(
   for (method in of_cells) {
     rows[[method]] <- cell_calibration(
       x,
-      data$sample,
+      source,
+      data,
       types,
       splits,
       method,
@@ -332,38 +335,62 @@ count_called <- function(p_value, p_adj, max_p_adj) {
   )
 }
 
-calibration_cell_methods <- c("wilcoxon", "t-test", "t-test_overestim_var")
+# Methods of find_markers() with p-values that take sets of groups.
+calibration_cell_methods <- c(
+  "wilcoxon",
+  "t-test",
+  "t-test_overestim_var",
+  "binomial"
+)
 
-# A test of cells for every split. Cells of a sample are one group; a side is a set
-# of groups.
-cell_calibration <- function(x, sample, types, splits, method, max_p_adj, run) {
-  each <- lapply(seq_len(ncol(splits)), \(i) {
-    side <- ifelse(splits[as.character(sample), i], "a", "b")
-    labels <- if (is.null(types)) "" else levels(types)
-    counts <- lapply(set_names(labels, labels), \(type) {
-      group <- side
-      if (!is.null(types)) {
-        group[!types %in% type] <- NA
-      }
-      sizes <- table(group)
-      if (length(sizes) < 2 || min(sizes) < min_test_cells) {
-        return(NULL)
-      }
-      markers <- quietly(inject(
-        find_markers(
-          x,
-          group,
-          groups = "a",
-          reference = "b",
-          method = method,
-          !!!run
-        )
-      ))
-      count_called(markers$p_value, markers$p_adj, max_p_adj)
+# Rows of marker tables to have at a time.
+max_calibration_rows <- 2e6
+
+# A test of cells for every split. The cells of a sample are one group, a side is a
+# set of groups, so that one read serves many splits.
+cell_calibration <- function(
+  x,
+  source,
+  data,
+  types,
+  splits,
+  method,
+  max_p_adj,
+  run
+) {
+  n <- ncol(splits)
+  sets <- set_names(
+    lapply(seq_len(n), \(i) rownames(splits)[splits[, i]]),
+    seq_len(n)
+  )
+  rows <- as.double(length(source$genes)) * max(1, nlevels(types))
+  calls <- deal(seq_len(n), min(n, ceiling(n * rows / max_calibration_rows)))
+  each <- lapply(calls, \(call) {
+    markers <- withCallingHandlers(
+      inject(find_markers(
+        x,
+        data$sample,
+        groups = sets[call],
+        within = types,
+        method = method,
+        !!!run
+      )),
+      scoom_message = \(m) tryInvokeRestart("muffleMessage"),
+      scoom_warning_groups_skipped = \(w) tryInvokeRestart("muffleWarning")
+    )
+    keys <- list(markers$within, markers$group)
+    by <- split(seq_len(nrow(markers)), compact(keys), drop = TRUE)
+    counts <- lapply(by, \(at) {
+      data.frame(
+        permutation = as.integer(as.character(markers$group[at[[1]]])),
+        cell_type = as.character(markers$within[at[1]] %||% NA),
+        count_called(markers$p_value[at], markers$p_adj[at], max_p_adj)
+      )
     })
-    label_counts(compact(counts), i)
+    do.call(rbind, unname(counts))
   })
-  do.call(rbind, each)
+  table <- do.call(rbind, each)
+  table[order(table$permutation), ]
 }
 
 # A test of samples for every split: the sums stay, the labels move.

@@ -152,8 +152,8 @@ test_pseudobulk <- function(
     min_count = min_count
   )
   answers <- fit_cell_types(tasks, pb$counts, method, options, BPPARAM, call)
-  skipped <- skipped_table(tasks, answers)
-  tell_skipped(skipped, tasks, answers, call)
+  skipped <- skipped_tests(tasks, answers)
+  tell_skipped_tests(skipped, tasks, answers, call)
   new_pseudobulk_tests(
     tasks,
     answers,
@@ -344,7 +344,7 @@ fit_samples <- function(task, method, options) {
 }
 
 # One row for each cell type, or contrast of it, that has no results.
-skipped_table <- function(tasks, answers) {
+skipped_tests <- function(tasks, answers) {
   rows <- lapply(names(tasks), \(type) {
     task <- tasks[[type]]
     reason <- task$skip
@@ -367,7 +367,7 @@ skipped_table <- function(tasks, answers) {
   do.call(rbind, rows)
 }
 
-tell_skipped <- function(skipped, tasks, answers, call) {
+tell_skipped_tests <- function(skipped, tasks, answers, call) {
   if (!nrow(skipped)) {
     return(invisible())
   }

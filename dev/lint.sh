@@ -11,6 +11,9 @@ for workspace in src/rust tests/rust; do
       cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
   ) || status=1
 done
+say "functions of R/ that are defined twice"
+twice="$(grep -hoE '^[A-Za-z0-9_.]+ <- function' R/*.R | sort | uniq -d)"
+[ -z "$twice" ] || { echo "$twice"; status=1; }
 if have air; then
   say "air"
   air format --check . || status=1
