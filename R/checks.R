@@ -59,6 +59,7 @@ check_string <- function(
   arg = caller_arg(x),
   call = caller_env()
 ) {
+  check_given(x, "one string", arg, call)
   if (is.null(x) && allow_null || is_string(x) && !is.na(x) && nzchar(x)) {
     return(invisible(x))
   }

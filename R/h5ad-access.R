@@ -35,10 +35,9 @@ slot_margins <- list(
   call <- current_env()
   switch(
     name,
-    X = {
-      check_not_unread(x, "X", caller_env())
-      if (!is.null(field(x, "X"))) new_lazy_matrix(x)
-    },
+    # One that can't be read says so when it is used: raised here, the error would
+    # lose its class where S4 methods take `x$X` as their argument.
+    X = if (!is.null(field(x, "X")) || is_unread(x, "X")) new_lazy_matrix(x),
     obs = ,
     var = view_frame(x, name, call),
     obsm = ,
@@ -347,7 +346,10 @@ element_or_abort <- function(e, name, call) {
     check_not_unread(field(e, "x"), paste0(slot, "/", name), call)
     # Where AnnData's own idiom asks whether something is there.
     class <- if (slot == "layers") "layer_missing" else "element_missing"
-    abort_missing(name, keys, paste("element of", slot), class, call)
+    hint <- if (paste0(slot, "/", name) %in% c("obsm/X_pca", "varm/PCs")) {
+      "{.fn run_pca} computes it."
+    }
+    abort_missing(name, keys, paste("element of", slot), class, call, hint)
   }
   view_element(field(e, "x"), slot, name, call)
 }

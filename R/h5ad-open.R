@@ -50,6 +50,13 @@
 #' selecting by such a name is an error, selecting by position works. In files of
 #' more than 100,000 cells the names of cells are checked when they are first used.
 #'
+#' Memory: what is read of `obs`, `var`, `obsm` and their kin, once for all objects of
+#' the file. A file that is absent is an error of class `scoom_error_file_missing`, a file
+#' that is no HDF5 `scoom_error_not_hdf5`, one without AnnData
+#' `scoom_error_not_anndata`. Elements that can't be read give a warning of class
+#' `scoom_warning_unread_elements`, and an error of class `scoom_error_element_unread`
+#' when they are used.
+#'
 #' @param path The path of an `.h5ad` file.
 #' @returns An object of class `scoom`.
 #' @seealso [example_h5ad()], [relocate()], [explain_plan()]
@@ -158,17 +165,22 @@ warn_unread <- function(unread, call = caller_env()) {
   )
 }
 
+# Where an element is among those that are in the file but can't be read, or NA.
+unread_at <- function(x, element) {
+  file <- field(x, "file")
+  match(element_path(file, element), file$unread$element)
+}
+
+is_unread <- function(x, element) !is.na(unread_at(x, element))
+
 # An element that is in the file but can't be read is not simply absent.
 check_not_unread <- function(x, element, call = caller_env()) {
+  at <- unread_at(x, element)
+  if (is.na(at) || element == "X" && !is.null(field(x, "X"))) {
+    return(invisible())
+  }
   file <- field(x, "file")
-  if (element == "X" && !is.null(field(x, "X"))) {
-    return(invisible())
-  }
   element <- element_path(file, element)
-  at <- match(element, file$unread$element)
-  if (is.na(at)) {
-    return(invisible())
-  }
   scoom_abort(
     c(
       "{.val {element}} can't be read.",
@@ -322,6 +334,10 @@ check_stamp <- function(file, call = caller_env()) {
 #' Shape and names
 #'
 #' Numbers and names of the cells (`obs`) and genes (`var`) of an object.
+#'
+#' @details
+#' Numbers are known without reading; names are read once and kept. `dim()`,
+#' `dimnames()` work too, and `length()` is the number of cells.
 #'
 #' @param x An object opened by [open_h5ad()].
 #' @returns `n_obs()` and `n_vars()`: one integer. `obs_names()` and

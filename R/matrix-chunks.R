@@ -16,6 +16,8 @@
 #' `options(scoom.memory)`, so that a file stored by columns is not read again for
 #' each block.
 #'
+#' One pass over the file. What `fun` raises ends the loop.
+#'
 #' @param m A lazy matrix such as `x$X`.
 #' @param fun A function of a block's matrix.
 #' @param n Rows in a block; `NULL` for about ten million stored values.
@@ -34,6 +36,7 @@
 #' }
 chunk_apply <- function(m, fun, n = NULL, ...) {
   check_lazy_matrix(m)
+  check_given(fun, "a function of a block of rows")
   fun <- as_function(fun)
   chunks <- matrix_chunks(m, n)
   results <- vector("list", chunks$n_chunks)

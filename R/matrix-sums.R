@@ -73,6 +73,7 @@ row_vars <- function(m, threads = NULL, BPPARAM = NULL) {
 }
 
 check_lazy_matrix <- function(m, arg = caller_arg(m), call = caller_env()) {
+  check_given(m, "a lazy matrix such as {.code x$X}", arg, call)
   if (!inherits(m, "scoom_matrix")) {
     abort_type(m, "a lazy matrix such as {.code x$X}", arg, call)
   }

@@ -10,6 +10,9 @@
 #' shape. Values are not compared. Objects that were saved before the names of cells
 #' were used are compared by shape alone, and a message says so.
 #'
+#' Another file is an error of class `scoom_error_file_differs` that says in what. No
+#' matrix is read.
+#'
 #' @param x An object opened by [open_h5ad()], whether its file is there or not.
 #' @param path The path of the file now.
 #' @returns An object of class `scoom`.

@@ -15,6 +15,8 @@
 #' `scoom_warning_stale_qc`.
 #'
 #' A message says how many are kept; a warning when none is.
+#' A condition that is not one `TRUE` or `FALSE` for each cell or gene is an error of
+#' class `scoom_error_invalid_condition`.
 #'
 #' Memory of the pass: that of [calc_qc_metrics()].
 #'

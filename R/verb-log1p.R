@@ -14,6 +14,7 @@
 #' not whole, a warning of class `scoom_warning_looks_logged` says so.
 #'
 #' The logarithm is computed by the engine with the same bits on every machine.
+#' The file is not read for it, but for its first block of rows, which is looked at.
 #'
 #' @param x An object opened by [open_h5ad()].
 #' @param base The base of the logarithm; `NULL` for natural logarithms.

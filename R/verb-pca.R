@@ -39,6 +39,11 @@
 #' covariance and once for the scores, and once more for the moments where they
 #' are not known.
 #'
+#' More components than genes or cells allow are an error of class
+#' `scoom_error_too_many_components`, values that are `NaN` or infinite
+#' `scoom_error_invalid_values`, and a covariance that is too large for the workers of
+#' `BPPARAM` `scoom_error_over_budget`.
+#'
 #' @inheritParams calc_qc_metrics
 #' @param n_comps The number of components; fewer than there are cells and genes.
 #' @param features Genes to use, by name, position or logical. `NULL` takes those

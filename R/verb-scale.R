@@ -14,6 +14,10 @@
 #' the same cells, otherwise from one pass over the file when they are first
 #' needed. Tests such as [find_markers()] leave scaling out.
 #'
+#' Memory: 16 bytes per gene; that of the pass is in [find_variable_genes()]. What is
+#' computed on a scaled matrix stays sparse, but `as.matrix(x$X)` is dense, and
+#' `as(x$X, "dgCMatrix")` an error of class `scoom_error_not_sparse`.
+#'
 #' @param x An object opened by [open_h5ad()].
 #' @param zero_center Whether to subtract means.
 #' @param max_value Values are clipped to this; `NULL` for no clipping. A common

@@ -85,7 +85,7 @@ fn rs_matrix_sums(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
             "columns" => {
                 let pass = ColumnSummary::new(plan.view());
                 run_mode(&plan, ctx, &mode, "Summing columns", &pass, |p| {
-                    Ok(summary(pass.finish(p)))
+                    Ok(summary(pass.finish(&p)?.values))
                 })
             }
             other => Err(wrong("margin", &format!("is `{other}`, not rows or columns"))),

@@ -3,9 +3,10 @@
 use extendr_api::prelude::*;
 use scoom_core::error::Result;
 use scoom_core::qc::{
-    CheckPass, Finding, GeneMoments, GeneSets, HighlyExpressedPass, MomentsPass, Place, QcPass,
-    TotalsPass, ValueCheck, check_first_block, nonzero_median,
+    CheckPass, Finding, GeneSets, HighlyExpressedPass, Place, QcPass, TotalsPass, ValueCheck,
+    check_first_block, nonzero_median,
 };
+use scoom_core::summary::{ColumnSummary, Summary};
 
 use crate::convert::{Args, named, wrong};
 use crate::guard::guard;
@@ -48,16 +49,16 @@ fn rs_qc_metrics(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
 fn rs_qc_gene_moments(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
     guard(|| {
         let mut plan = Plan::from_robj(&plan)?;
-        let mut pass = MomentsPass::new(plan.view().n_vars());
+        let mut pass = ColumnSummary::new(plan.view());
         if Args::new(&args).flag("linear")? {
             pass = pass.with_linear();
             plan = plan.with_linear();
         }
         with_ctx(&ctx, |ctx| {
             run_mode(&plan, ctx, &mode, "means and variances", &pass, |partial| {
-                let (values, linear) = pass.finish(&partial, plan.view())?;
-                let linear = linear.map_or_else(|| ().into(), moments);
-                Ok(named(vec![("values", moments(values)), ("linear", linear)]))
+                let found = pass.finish(&partial)?;
+                let linear = found.linear.map_or_else(|| ().into(), moments);
+                Ok(named(vec![("values", moments(found.values)), ("linear", linear)]))
             })
         })
     })
@@ -148,9 +149,10 @@ fn gene_sets(args: &Args) -> Result<Vec<Vec<usize>>> {
     Ok(found)
 }
 
-fn moments(found: GeneMoments) -> Robj {
+fn moments(found: Summary) -> Robj {
+    let detected: Vec<f64> = found.nonzero.iter().map(|&n| n as f64).collect();
     named(vec![
-        ("detected", found.detected.into()),
+        ("detected", detected.into()),
         ("mean", found.mean.into()),
         ("var", found.var.into()),
     ])

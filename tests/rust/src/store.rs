@@ -6,8 +6,7 @@ use std::sync::Arc;
 use hdf5_metno::{File, Group, H5Type, types::VarLenUnicode};
 use proptest::prelude::*;
 use scoom_core::error::{Error, Result};
-use scoom_core::matrix::csr::Opener;
-use scoom_core::matrix::{GridSpec, Source, open_matrix_with};
+use scoom_core::matrix::{GridSpec, Opener, Source, open_matrix_with};
 
 use crate::oracle::Dense;
 

@@ -5,16 +5,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use crossbeam_channel::bounded;
 use scoom_core::ctx::{Ctx, Silent};
 use scoom_core::error::{Error, Result};
 use scoom_core::h5ad::filters::Inflater;
 use scoom_core::h5ad::raw::RawArray;
 use scoom_core::matrix::{RowBlock, open_matrix};
 use scoom_core::pass::{Pass, run};
-use scoom_core::qc::{GeneSets, MomentsPass, QcPass};
+use scoom_core::qc::{GeneSets, QcPass};
+use scoom_core::summary::ColumnSummary;
 use scoom_core::transform::{Chain, Op, View};
 
 fn bare_inflate(path: &str, threads: usize) -> Result<u64> {
@@ -25,29 +26,31 @@ fn bare_inflate(path: &str, threads: usize) -> Result<u64> {
         let (Some(pipeline), Some(&[chunk])) = (array.pipeline(), array.chunk.as_deref()) else {
             return Err(array.corrupt("it is not chunked".into()));
         };
-        let (send, receive) = bounded::<(Vec<u8>, u32)>(4 * threads);
         total += std::thread::scope(|scope| -> Result<u64> {
-            let workers: Vec<_> = (0..threads)
+            let (queues, workers): (Vec<_>, Vec<_>) = (0..threads)
                 .map(|_| {
-                    scope.spawn(|| {
+                    let (send, receive) = sync_channel::<(Vec<u8>, u32)>(4);
+                    let worker = scope.spawn(move || {
                         let (mut inflater, mut out) = (Inflater::default(), Vec::new());
                         let mut bytes = 0u64;
-                        for (raw, mask) in &receive {
+                        for (raw, mask) in receive {
                             pipeline.decode(&raw, mask, &mut inflater, &mut out).expect("a chunk");
                             bytes += out.len() as u64;
                         }
                         bytes
-                    })
+                    });
+                    (send, worker)
                 })
-                .collect();
-            for index in 0..array.dims[0].div_ceil(chunk) {
+                .unzip();
+            let n_chunks = array.dims[0].div_ceil(chunk);
+            for (index, queue) in (0..n_chunks).zip(queues.iter().cycle()) {
                 let mut raw = Vec::new();
                 if let Some(mask) = array.read_chunk(&[index * chunk], &mut raw)? {
-                    send.send((raw, mask)).expect("workers");
+                    queue.send((raw, mask)).expect("a worker");
                 }
             }
-            drop(send);
-            Ok(workers.into_iter().map(|w| w.join().expect("a worker")).sum())
+            drop(queues);
+            Ok(workers.into_iter().map(|worker| worker.join().expect("a worker")).sum())
         })?;
     }
     Ok(total)
@@ -128,9 +131,9 @@ fn main() -> Result<()> {
             std::hint::black_box(pass.finish(&partial, n)?);
         }
         "moments" => {
-            let pass = MomentsPass::new(m).with_linear();
+            let pass = ColumnSummary::new(&view).with_linear();
             let partial = run(source.as_ref(), &view, &ctx, &mode, &pass)?;
-            std::hint::black_box(pass.finish(&partial, &view)?);
+            std::hint::black_box(pass.finish(&partial)?);
         }
         _ => {
             run(source.as_ref(), &view, &ctx, &mode, &Nothing)?;

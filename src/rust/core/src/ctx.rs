@@ -80,10 +80,12 @@ impl<'a> Ctx<'a> {
     /// # Errors
     /// [`Error::OverBudget`].
     pub fn check_budget(&self, what: impl FnOnce() -> String, needed_bytes: u64) -> Result<()> {
-        if needed_bytes <= self.memory_bytes.max(LEAST_BUDGET) {
-            return Ok(());
-        }
-        Err(Error::OverBudget { what: what(), needed_bytes, budget_bytes: self.memory_bytes })
+        self.budget().check(what, needed_bytes)
+    }
+
+    /// The memory budget alone, for workers.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget(self.memory_bytes)
     }
 
     /// Asks the monitor whether to go on.
@@ -107,41 +109,30 @@ impl<'a> Ctx<'a> {
         C: FnOnce(&Stop) -> Result<()>,
     {
         let stop = Stop::default();
-        let coordinated = std::thread::scope(|scope| {
-            let mut team = Vec::with_capacity(self.threads);
-            for index in 0..self.threads {
-                let (stop, worker) = (&stop, &worker);
-                stop.running.fetch_add(1, Ordering::SeqCst);
-                let spawned = std::thread::Builder::new().spawn_scoped(scope, move || {
-                    let _leaving = Leaving(stop);
-                    if let Err(error) = worker(index, stop) {
-                        stop.fail(error);
-                    }
-                });
-                match spawned {
-                    Ok(member) => team.push(member),
-                    Err(source) => {
-                        stop.running.fetch_sub(1, Ordering::SeqCst);
-                        stop.raise();
-                        return Err(Error::Threads { wanted: self.threads, source });
-                    }
+        // The pool ends with the call: nothing of it is left to a forked process.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads);
+        let coordinated = pool.build_scoped(rayon::ThreadBuilder::run, |pool| {
+            pool.in_place_scope(|team| {
+                stop.running.store(self.threads, Ordering::SeqCst);
+                for index in 0..self.threads {
+                    let (stop, worker) = (&stop, &worker);
+                    team.spawn(move |_| {
+                        let _leaving = Leaving(stop);
+                        if let Err(error) = worker(index, stop) {
+                            stop.fail(error);
+                        }
+                    });
                 }
-            }
-            let outcome = {
                 let _ending = Ending(&stop);
                 let outcome = coordinate(&stop);
                 if outcome.is_err() {
                     stop.raise();
                 }
                 outcome
-            };
-            for member in team {
-                if let Err(panic) = member.join() {
-                    std::panic::resume_unwind(panic);
-                }
-            }
-            outcome
+            })
         });
+        let wanted = self.threads;
+        let coordinated = coordinated.map_err(|source| Error::Threads { wanted, source })?;
         match (stop.into_error(), coordinated) {
             (Some(Error::Interrupted), Err(error)) | (Some(error), _) => Err(error),
             (None, outcome) => outcome,
@@ -183,6 +174,20 @@ impl<'a> Ctx<'a> {
                 Ok(())
             },
         )
+    }
+}
+
+/// Bytes that a call may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Budget(u64);
+
+impl Budget {
+    /// As [`Ctx::check_budget`].
+    pub(crate) fn check(self, what: impl FnOnce() -> String, needed_bytes: u64) -> Result<()> {
+        if needed_bytes <= self.0.max(LEAST_BUDGET) {
+            return Ok(());
+        }
+        Err(Error::OverBudget { what: what(), needed_bytes, budget_bytes: self.0 })
     }
 }
 

@@ -172,13 +172,24 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// A partial result was made by another version of the engine.
+    #[error(
+        "a partial result comes from scoom {found}, and this is scoom {expected}; \
+         workers need the version that the session has"
+    )]
+    PartialVersion {
+        /// Version and format of the partial.
+        found: String,
+        /// Those of this engine.
+        expected: String,
+    },
     /// The system refused to start a thread.
     #[error("can't start {wanted} threads: {source}")]
     Threads {
         /// Threads asked for.
         wanted: usize,
         /// The operating system's error.
-        source: std::io::Error,
+        source: rayon::ThreadPoolBuildError,
     },
     /// The user interrupted the call.
     #[error("interrupted")]
@@ -220,6 +231,7 @@ impl Error {
             Error::TooLarge { .. } => "too_large",
             Error::NotConverged { .. } => "not_converged",
             Error::BadPartial { .. } => "bad_partial",
+            Error::PartialVersion { .. } => "partial_version",
             Error::Threads { .. } => "threads",
             Error::Interrupted => "interrupted",
             Error::Io { .. } => "io",
@@ -263,6 +275,9 @@ impl Error {
             ],
             Error::Threads { wanted, source } => {
                 vec![("wanted", wanted.to_string()), ("reason", source.to_string())]
+            }
+            Error::PartialVersion { found, expected } => {
+                vec![("found", found.clone()), ("expected", expected.clone())]
             }
             Error::BadPartial { reason } => vec![("reason", reason.clone())],
             Error::Io { path: p, source, .. } => vec![path(p), ("reason", source.to_string())],

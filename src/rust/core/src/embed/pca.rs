@@ -169,7 +169,7 @@ fn check(view: &View, n_comps: usize) -> Result<()> {
 /// Mean and standard deviation of every gene.
 fn moments(source: &dyn Source, view: &View, ctx: &Ctx) -> Result<(Vec<f64>, Vec<f64>)> {
     let pass = ColumnSummary::new(view);
-    let summary = pass.finish(pass::run(source, view, ctx, "Moments of genes", &pass)?);
+    let summary = pass.finish(&pass::run(source, view, ctx, "Moments of genes", &pass)?)?.values;
     Ok((summary.mean, summary.var.iter().map(|v| v.sqrt()).collect()))
 }
 
@@ -187,7 +187,7 @@ fn krylov(
     // The sparse part's own moments: without the background, which moves only means.
     let sparse = view.without_background();
     let pass = ColumnSummary::new(&sparse);
-    let summary = pass.finish(pass::run(source, &sparse, ctx, "Moments of genes", &pass)?);
+    let summary = pass.finish(&pass::run(source, &sparse, ctx, "Moments of genes", &pass)?)?.values;
     *reads += in_file;
     let freedom = n_obs as f64 - 1.0;
     let total: f64 = summary.var.iter().sum();

@@ -1,5 +1,6 @@
 //! Projecting rows on loadings.
 
+use ndarray::{Array2, ArrayView1, ArrayView2, ShapeBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -10,10 +11,8 @@ use crate::pass::Pass;
 /// part of the row.
 #[derive(Debug, Clone)]
 pub struct ScorePass {
-    n_vars: usize,
-    n_comps: usize,
-    /// Loadings of each gene, gene by gene.
-    by_gene: Vec<f64>,
+    /// Loadings, one row per gene.
+    by_gene: Array2<f64>,
     shift: Vec<f64>,
 }
 
@@ -28,32 +27,34 @@ impl ScorePass {
     /// `loadings` holds the components one after the other, `n_vars` values
     /// each; `sums` are the sums of the sparse part over `n_obs` rows, which
     /// centre the scores.
+    ///
+    /// # Panics
+    /// Unless `loadings` holds whole components.
     #[must_use]
     pub fn new(loadings: &[f64], n_vars: usize, sums: &[f64], n_obs: usize) -> Self {
         let n_comps = loadings.len().checked_div(n_vars).unwrap_or(0);
-        let mut by_gene = vec![0.0; loadings.len()];
+        let by_gene = ArrayView2::from_shape((n_vars, n_comps).f(), loadings)
+            .expect("loadings of whole components")
+            .as_standard_layout()
+            .into_owned();
         let mut shift = vec![0.0; n_comps];
-        for (k, component) in loadings.chunks(n_vars.max(1)).enumerate() {
-            for (gene, &loading) in component.iter().enumerate() {
-                by_gene[gene * n_comps + k] = loading;
-                shift[k] += loading * (sums[gene] / n_obs as f64);
+        for (loadings, sum) in by_gene.rows().into_iter().zip(sums) {
+            for (shift, loading) in shift.iter_mut().zip(loadings) {
+                *shift += loading * (sum / n_obs as f64);
             }
         }
-        ScorePass { n_vars, n_comps, by_gene, shift }
+        ScorePass { by_gene, shift }
     }
 
     /// The scores of `n_obs` rows in the view's order, component by component.
     #[must_use]
     pub fn finish(&self, piece: &ScorePiece, n_obs: usize) -> Vec<f64> {
-        let mut scores = vec![0.0; n_obs * self.n_comps];
-        if self.n_comps > 0 {
-            for (&row, values) in piece.rows.iter().zip(piece.scores.chunks(self.n_comps)) {
-                for (k, &value) in values.iter().enumerate() {
-                    scores[k * n_obs + row] = value;
-                }
-            }
+        let n_comps = self.shift.len();
+        let mut scores = Array2::zeros((n_obs, n_comps).f());
+        for (&row, values) in piece.rows.iter().zip(piece.scores.chunks(n_comps.max(1))) {
+            scores.row_mut(row).assign(&ArrayView1::from(values));
         }
-        scores
+        scores.into_raw_vec_and_offset().0
     }
 }
 
@@ -65,14 +66,14 @@ impl Pass for ScorePass {
     }
 
     fn fold(&self, block: &RowBlock, partial: &mut ScorePiece) -> Result<()> {
-        debug_assert!(block.indices.iter().all(|&c| (c as usize) < self.n_vars));
+        debug_assert!(block.indices.iter().all(|&c| (c as usize) < self.by_gene.nrows()));
         for (r, &row) in block.rows.iter().enumerate() {
             let start = partial.scores.len();
             partial.scores.extend(self.shift.iter().map(|shift| -shift));
             let into = &mut partial.scores[start..];
             let (columns, values) = block.row(r);
             for (&column, &value) in columns.iter().zip(values) {
-                let loadings = &self.by_gene[column as usize * self.n_comps..][..self.n_comps];
+                let loadings = self.by_gene.row(column as usize);
                 for (score, loading) in into.iter_mut().zip(loadings) {
                     *score += value * loading;
                 }

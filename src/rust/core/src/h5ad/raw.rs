@@ -5,6 +5,7 @@
 //! them. Memory: what the caller's buffers hold.
 
 pub mod errors;
+pub mod numbers;
 pub(crate) mod plugins;
 pub(crate) mod values;
 
@@ -14,202 +15,14 @@ use hdf5_metno::{Dataset, File, sync::sync};
 use hdf5_metno_sys as sys;
 use sys::h5i::hid_t;
 
+pub use numbers::{NumKind, NumType};
+
 use super::filters::{FilterSpec, Pipeline};
 use crate::error::{Error, Result};
 
 unsafe extern "C" {
     // In libhdf5 since 1.10.2; the sys crate does not declare it.
     fn H5Dget_chunk_storage_size(dset: hid_t, offset: *const u64, bytes: *mut u64) -> i32;
-}
-
-/// A number's storage type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum NumKind {
-    I8,
-    I16,
-    I32,
-    I64,
-    U8,
-    U16,
-    U32,
-    U64,
-    F16,
-    F32,
-    F64,
-}
-
-/// A storage type with its byte order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NumType {
-    /// What the bytes mean.
-    pub kind: NumKind,
-    /// Whether the most significant byte comes first.
-    pub big_endian: bool,
-}
-
-impl NumType {
-    /// Bytes of one number.
-    #[must_use]
-    pub fn bytes(self) -> usize {
-        match self.kind {
-            NumKind::I8 | NumKind::U8 => 1,
-            NumKind::I16 | NumKind::U16 | NumKind::F16 => 2,
-            NumKind::I32 | NumKind::U32 | NumKind::F32 => 4,
-            NumKind::I64 | NumKind::U64 | NumKind::F64 => 8,
-        }
-    }
-
-    /// The name numpy gives the type.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self.kind {
-            NumKind::I8 => "int8",
-            NumKind::I16 => "int16",
-            NumKind::I32 => "int32",
-            NumKind::I64 => "int64",
-            NumKind::U8 => "uint8",
-            NumKind::U16 => "uint16",
-            NumKind::U32 => "uint32",
-            NumKind::U64 => "uint64",
-            NumKind::F16 => "float16",
-            NumKind::F32 => "float32",
-            NumKind::F64 => "float64",
-        }
-    }
-
-    /// Appends the numbers in `bytes` to `out`.
-    ///
-    /// # Numerics
-    /// Exact, but for 64-bit integers beyond 2^53, which are rounded to the
-    /// nearest float64.
-    pub fn append_f64(self, bytes: &[u8], out: &mut Vec<f64>) {
-        macro_rules! convert {
-            ($t:ty) => {{
-                const W: usize = size_of::<$t>();
-                let words = bytes.chunks_exact(W).map(|b| {
-                    let mut word = [0u8; W];
-                    word.copy_from_slice(b);
-                    word
-                });
-                if self.big_endian {
-                    out.extend(words.map(|w| <$t>::from_be_bytes(w) as f64));
-                } else {
-                    out.extend(words.map(|w| <$t>::from_le_bytes(w) as f64));
-                }
-            }};
-        }
-        match self.kind {
-            NumKind::I8 => convert!(i8),
-            NumKind::I16 => convert!(i16),
-            NumKind::I32 => convert!(i32),
-            NumKind::I64 => convert!(i64),
-            NumKind::U8 => convert!(u8),
-            NumKind::U16 => convert!(u16),
-            NumKind::U32 => convert!(u32),
-            NumKind::U64 => convert!(u64),
-            NumKind::F32 => convert!(f32),
-            NumKind::F64 => convert!(f64),
-            NumKind::F16 => {
-                let big = self.big_endian;
-                out.extend(bytes.chunks_exact(2).map(|b| {
-                    let w = [b[0], b[1]];
-                    half_to_f64(if big { u16::from_be_bytes(w) } else { u16::from_le_bytes(w) })
-                }));
-            }
-        }
-    }
-
-    /// Appends the indices in `bytes` to `out`; `false` when one of them is
-    /// negative, not whole, or not below `bound`.
-    #[must_use]
-    pub fn append_indices(self, bytes: &[u8], bound: u64, out: &mut Vec<u32>) -> bool {
-        // Two loops, each of which the compiler turns into vector instructions.
-        let largest: u64;
-        macro_rules! convert {
-            ($t:ty) => {{
-                const W: usize = size_of::<$t>();
-                let word = |b: &[u8]| {
-                    let mut w = [0u8; W];
-                    w.copy_from_slice(b);
-                    w
-                };
-                let from = out.len();
-                if self.big_endian {
-                    let values = || bytes.chunks_exact(W).map(|b| <$t>::from_be_bytes(word(b)));
-                    out.extend(values().map(|v| v as u32));
-                    // A negative number becomes a huge one and fails the bound.
-                    largest = values().fold(0, |most, v| most.max(v as u64));
-                } else if W == 4 {
-                    out.extend(bytes.chunks_exact(W).map(|b| <$t>::from_le_bytes(word(b)) as u32));
-                    largest = u64::from(out[from..].iter().fold(0, |most, &v| most.max(v)));
-                } else {
-                    let values = || bytes.chunks_exact(W).map(|b| <$t>::from_le_bytes(word(b)));
-                    out.extend(values().map(|v| v as u32));
-                    largest = values().fold(0, |most, v| most.max(v as u64));
-                }
-            }};
-        }
-        match self.kind {
-            NumKind::I8 => convert!(i8),
-            NumKind::I16 => convert!(i16),
-            NumKind::I32 => convert!(i32),
-            NumKind::I64 => convert!(i64),
-            NumKind::U8 => convert!(u8),
-            NumKind::U16 => convert!(u16),
-            NumKind::U32 => convert!(u32),
-            NumKind::U64 => convert!(u64),
-            NumKind::F16 | NumKind::F32 | NumKind::F64 => return false,
-        }
-        bytes.is_empty() || largest < bound
-    }
-
-    /// The numbers in `bytes` as offsets; `None` when one is negative or no integer type.
-    #[must_use]
-    pub fn to_u64(self, bytes: &[u8]) -> Option<Vec<u64>> {
-        macro_rules! convert {
-            ($t:ty) => {{
-                const W: usize = size_of::<$t>();
-                bytes
-                    .chunks_exact(W)
-                    .map(|b| {
-                        let mut w = [0u8; W];
-                        w.copy_from_slice(b);
-                        let v = if self.big_endian {
-                            <$t>::from_be_bytes(w)
-                        } else {
-                            <$t>::from_le_bytes(w)
-                        };
-                        u64::try_from(v).ok()
-                    })
-                    .collect()
-            }};
-        }
-        match self.kind {
-            NumKind::I8 => convert!(i8),
-            NumKind::I16 => convert!(i16),
-            NumKind::I32 => convert!(i32),
-            NumKind::I64 => convert!(i64),
-            NumKind::U8 => convert!(u8),
-            NumKind::U16 => convert!(u16),
-            NumKind::U32 => convert!(u32),
-            NumKind::U64 => convert!(u64),
-            NumKind::F16 | NumKind::F32 | NumKind::F64 => None,
-        }
-    }
-}
-
-/// IEEE binary16 to float64, exactly.
-fn half_to_f64(bits: u16) -> f64 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let exponent = i32::from((bits >> 10) & 0x1f);
-    let fraction = f64::from(bits & 0x3ff);
-    sign * match exponent {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        e => (1.0 + fraction / 1024.0) * 2f64.powi(e - 15),
-    }
 }
 
 /// An open numeric dataset of one or two dimensions.
@@ -574,36 +387,4 @@ fn filter_specs(dataset: hid_t) -> Vec<FilterSpec> {
 fn filter_available(id: i32) -> bool {
     // SAFETY: takes a number and returns a truth value.
     sync(|| unsafe { sys::h5z::H5Zfilter_avail(id) > 0 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn half_precision_is_exact() {
-        for (bits, value) in [
-            (0x0000, 0.0),
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x7bff, 65504.0),
-            (0x0001, 2f64.powi(-24)),
-            (0x3555, 0.333_251_953_125),
-        ] {
-            assert_eq!(half_to_f64(bits).to_bits(), f64::to_bits(value));
-        }
-        assert!(half_to_f64(0x7e00).is_nan());
-        assert_eq!(half_to_f64(0xfc00).to_bits(), f64::NEG_INFINITY.to_bits());
-    }
-
-    #[test]
-    fn indices_out_of_bounds_are_noticed() {
-        let t = NumType { kind: NumKind::I32, big_endian: false };
-        let bytes: Vec<u8> = [0i32, 4, -1].iter().flat_map(|v| v.to_le_bytes()).collect();
-        let mut out = Vec::new();
-        assert!(t.append_indices(&bytes[..8], 5, &mut out));
-        assert_eq!(out, [0, 4]);
-        assert!(!t.append_indices(&bytes[..8], 4, &mut out));
-        assert!(!t.append_indices(&bytes[8..], 5, &mut out));
-    }
 }

@@ -7,83 +7,53 @@
 //! at most), 8 bytes a row.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::block::RowBlock;
-use super::chunks::{Stream, check_chunks};
-use super::csr::{ENTRY_BYTES, Opener, read_indptr};
+use super::chunks::Stream;
+use super::compressed::{Arrays, Compressed, ENTRY_BYTES};
 use super::grid::{Grid, GridSpec};
+use super::location::Location;
 use super::memory::emit_slabs;
-use super::source::{Emit, Fetched, Reader, Scratch, Source};
+use super::source::{Emit, Extent, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::h5ad::filters::Inflater;
-use crate::h5ad::raw::RawArray;
 
 /// Entries read in one go.
 const PIECE: u64 = 1 << 20;
 
 /// A `csc_matrix` element of a file.
 pub struct CscSource {
-    path: PathBuf,
-    element: String,
-    open: Opener,
-    n_obs: usize,
-    n_vars: usize,
-    indptr: Vec<u64>,
-    grid: Grid,
+    matrix: Compressed,
+    extent: Extent,
     row_counts: OnceLock<Vec<u32>>,
 }
 
 impl CscSource {
-    /// Reads the column offsets of `element` and checks them.
+    /// Reads the column offsets of the element and checks them.
     ///
     /// # Errors
     /// When an array is missing, offsets decrease, or lengths do not match.
-    pub fn new(
-        path: &Path,
-        element: &str,
-        shape: (usize, usize),
-        open: Opener,
-        spec: &GridSpec,
-    ) -> Result<Self> {
-        let file = open()?;
-        let indptr = read_indptr(&file, path, element, shape.1)?;
-        let nnz = indptr[shape.1];
-        let grid = Grid::uniform(shape.0, nnz.div_ceil(shape.0.max(1) as u64), spec);
-        Ok(CscSource {
-            path: path.into(),
-            element: element.into(),
-            open,
-            n_obs: shape.0,
-            n_vars: shape.1,
-            indptr,
-            grid,
-            row_counts: OnceLock::new(),
-        })
+    pub fn new(location: Location, shape: (usize, usize), spec: &GridSpec) -> Result<Self> {
+        let matrix = Compressed::new(location, shape.1)?;
+        let grid = Grid::uniform(shape.0, matrix.nnz().div_ceil(shape.0.max(1) as u64), spec);
+        let extent = Extent::new(shape, grid);
+        Ok(CscSource { matrix, extent, row_counts: OnceLock::new() })
     }
 }
 
 impl Source for CscSource {
-    fn n_obs(&self) -> usize {
-        self.n_obs
-    }
-
-    fn n_vars(&self) -> usize {
-        self.n_vars
-    }
-
-    fn grid(&self) -> &Grid {
-        &self.grid
+    fn extent(&self) -> &Extent {
+        &self.extent
     }
 
     fn nnz(&self) -> Option<u64> {
-        self.indptr.last().copied()
+        Some(self.matrix.nnz())
     }
 
     fn reads_per_sweep(&self, memory_bytes: u64) -> usize {
-        let needed = self.nnz().unwrap_or(0) * ENTRY_BYTES;
+        let needed = self.matrix.nnz() * ENTRY_BYTES;
         needed.div_ceil((memory_bytes / 2).max(1)).max(1) as usize
     }
 
@@ -92,37 +62,16 @@ impl Source for CscSource {
     }
 
     fn reader<'a>(&'a self, ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
-        let file = (self.open)()?;
-        let array = |name: &str| {
-            RawArray::open(&file, &self.path, &format!("{}/{name}", self.element)).map(Arc::new)
-        };
-        let (data, indices) = (array("data")?, array("indices")?);
-        let nnz = self.nnz().unwrap_or(0);
-        if data.dims != [nnz] || indices.dims != [nnz] {
-            return Err(Error::FileChanged {
-                path: self.path.clone(),
-                reason: format!("`{}` has another length", self.element),
-            });
-        }
-        check_chunks(&self.element, &[&data, &indices], ctx)?;
-        Ok(Box::new(CscReader {
-            source: self,
-            ctx,
-            data,
-            indices,
-            held: Held::default(),
-            _file: file,
-        }))
+        let arrays = self.matrix.arrays(ctx)?;
+        Ok(Box::new(CscReader { source: self, ctx, arrays, held: Held::default() }))
     }
 }
 
 struct CscReader<'a> {
     source: &'a CscSource,
     ctx: &'a Ctx<'a>,
-    data: Arc<RawArray>,
-    indices: Arc<RawArray>,
+    arrays: Arrays,
     held: Held,
-    _file: hdf5_metno::File,
 }
 
 /// Row blocks in memory, entries of each row in column order.
@@ -144,7 +93,7 @@ impl<'a> Reader<'a> for CscReader<'a> {
         }
         let held = &self.held;
         Ok(Box::new(CscFetched {
-            rows: self.source.grid.rows(block),
+            rows: self.source.grid().rows(block),
             first_row: held.first_row,
             indptr: Arc::clone(&held.indptr),
             columns: Arc::clone(&held.columns),
@@ -159,7 +108,7 @@ impl CscReader<'_> {
         if let Some(counts) = self.source.row_counts.get() {
             return Ok(counts);
         }
-        let mut counts = vec![0u32; self.source.n_obs];
+        let mut counts = vec![0u32; self.source.n_obs()];
         self.each_piece("Counting values", false, |_, rows, _| {
             for &row in rows {
                 let count = &mut counts[row as usize];
@@ -167,7 +116,10 @@ impl CscReader<'_> {
             }
         })?;
         if counts.contains(&u32::MAX) {
-            return Err(self.indices.corrupt("it names one row for billions of values".into()));
+            return Err(self
+                .arrays
+                .indices
+                .corrupt("it names one row for billions of values".into()));
         }
         Ok(self.source.row_counts.get_or_init(|| counts))
     }
@@ -175,7 +127,7 @@ impl CscReader<'_> {
     /// Collects the blocks from `first` on that fit half the budget.
     fn sweep(&self, first: usize) -> Result<Held> {
         let counts = self.row_counts()?;
-        let grid = &self.source.grid;
+        let grid = self.source.grid();
         let budget = (self.ctx.memory_bytes() / 2).max(1);
         let (mut last, mut entries) = (first, 0u64);
         while last < grid.n_blocks() {
@@ -187,7 +139,7 @@ impl CscReader<'_> {
             last += 1;
         }
         if last == first + 1 {
-            let what = || format!("one block of rows of `{}`", self.source.element);
+            let what = || format!("one block of rows of `{}`", self.source.matrix.element());
             self.ctx.check_budget(what, entries * ENTRY_BYTES)?;
         }
         let rows = grid.rows(first).start..grid.rows(last - 1).end;
@@ -227,17 +179,17 @@ impl CscReader<'_> {
         with_values: bool,
         mut take: impl FnMut(u32, &[u32], &[f64]),
     ) -> Result<()> {
-        let nnz = self.source.nnz().unwrap_or(0);
+        let (nnz, indptr) = (self.source.matrix.nnz(), self.source.matrix.indptr());
         let (mut rows, mut data) = (Vec::new(), Vec::new());
         let (mut inflater, mut buffer) = (Inflater::default(), Vec::new());
-        let mut row_stream = Stream::new(Arc::clone(&self.indices));
-        let mut data_stream = Stream::new(Arc::clone(&self.data));
+        let mut row_stream = Stream::new(Arc::clone(&self.arrays.indices));
+        let mut data_stream = Stream::new(Arc::clone(&self.arrays.data));
         let (mut column, mut start) = (0usize, 0u64);
         while start < nnz {
             self.ctx.poll(stage, start, nnz)?;
             let end = (start + PIECE).min(nnz);
             rows.clear();
-            let (array, n_obs) = (&self.indices, self.source.n_obs as u64);
+            let (array, n_obs) = (&self.arrays.indices, self.source.n_obs() as u64);
             row_stream.fetch(start..end)?.decode(array, &mut inflater, &mut buffer, |bytes| {
                 if array.dtype.append_indices(bytes, n_obs, &mut rows) {
                     Ok(())
@@ -247,7 +199,7 @@ impl CscReader<'_> {
             })?;
             data.clear();
             if with_values {
-                let array = &self.data;
+                let array = &self.arrays.data;
                 data_stream.fetch(start..end)?.decode(
                     array,
                     &mut inflater,
@@ -260,10 +212,10 @@ impl CscReader<'_> {
             }
             let mut at = start;
             while at < end {
-                while self.source.indptr[column + 1] <= at {
+                while indptr[column + 1] <= at {
                     column += 1;
                 }
-                let to = self.source.indptr[column + 1].min(end);
+                let to = indptr[column + 1].min(end);
                 let span = (at - start) as usize..(to - start) as usize;
                 let piece = if with_values { &data[span.clone()] } else { &[] };
                 take(column as u32, &rows[span], piece);
@@ -291,15 +243,13 @@ impl Fetched for CscFetched {
         slab_values: usize,
         emit: &mut Emit,
     ) -> Result<()> {
-        let local = self.rows.start - self.first_row..self.rows.end - self.first_row;
-        let offsets = &self.indptr[local.start..=local.end];
-        let emit = &mut |slab: &mut RowBlock| {
-            slab.sum_duplicates();
-            emit(slab)
-        };
-        emit_slabs(offsets, &self.rows, slab, slab_values, emit, |span, slab| {
+        let local = self.rows.start - self.first_row;
+        let offset = |row: usize| self.indptr[local + row];
+        emit_slabs(offset, &self.rows, slab, slab_values, emit, |span, slab| {
             slab.indices.extend_from_slice(&self.columns[span.clone()]);
             slab.values.extend_from_slice(&self.values[span]);
+            slab.sum_duplicates();
+            Ok(())
         })
     }
 }

@@ -7,43 +7,32 @@
 //! in the file's type, once more in float64 without its zeros.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::block::RowBlock;
 use super::chunks::check_chunks;
-use super::csr::{ENTRY_BYTES, Opener};
+use super::compressed::ENTRY_BYTES;
 use super::grid::{Grid, GridSpec};
+use super::location::Location;
 use super::memory::{append_nonzero, emit_dense};
-use super::source::{Emit, Fetched, Reader, Scratch, Source};
+use super::source::{Emit, Extent, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::h5ad::raw::RawArray;
 
 /// An `array` element of a file, cells in rows.
 pub struct DenseSource {
-    path: PathBuf,
-    element: String,
-    open: Opener,
-    n_obs: usize,
-    n_vars: usize,
-    grid: Grid,
+    location: Location,
+    extent: Extent,
 }
 
 impl DenseSource {
-    /// Opens `element` and lays a grid that respects its chunks.
+    /// Opens the element and lays a grid that respects its chunks.
     ///
     /// # Errors
     /// When it is no two-dimensional array of numbers of this shape.
-    pub fn new(
-        path: &Path,
-        element: &str,
-        shape: (usize, usize),
-        open: Opener,
-        spec: &GridSpec,
-    ) -> Result<Self> {
-        let file = open()?;
-        let array = RawArray::open(&file, path, element)?;
+    pub fn new(location: Location, shape: (usize, usize), spec: &GridSpec) -> Result<Self> {
+        let array = location.array(&location.open()?)?;
         if array.dims != [shape.0 as u64, shape.1 as u64] {
             return Err(array.corrupt(format!(
                 "its dimensions are {:?} where {} x {} are expected",
@@ -53,50 +42,28 @@ impl DenseSource {
         array.check_claim(1 << 20)?;
         let band = array.chunk.as_ref().map_or(1, |c| c[0] as usize).clamp(1, shape.0.max(1));
         let grid = Grid::banded(shape.0, shape.1 as u64, band, spec);
-        Ok(DenseSource {
-            path: path.into(),
-            element: element.into(),
-            open,
-            n_obs: shape.0,
-            n_vars: shape.1,
-            grid,
-        })
+        Ok(DenseSource { location, extent: Extent::new(shape, grid) })
     }
 }
 
 impl Source for DenseSource {
-    fn n_obs(&self) -> usize {
-        self.n_obs
-    }
-
-    fn n_vars(&self) -> usize {
-        self.n_vars
-    }
-
-    fn grid(&self) -> &Grid {
-        &self.grid
-    }
-
-    fn nnz(&self) -> Option<u64> {
-        None
+    fn extent(&self) -> &Extent {
+        &self.extent
     }
 
     fn reader<'a>(&'a self, ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
-        let file = (self.open)()?;
-        let mut array = RawArray::open(&file, &self.path, &self.element)?;
-        if array.dims != [self.n_obs as u64, self.n_vars as u64] {
-            return Err(Error::FileChanged {
-                path: self.path.clone(),
-                reason: format!("`{}` has other dimensions", self.element),
-            });
+        let file = self.location.open()?;
+        let mut array = self.location.array(&file)?;
+        if array.dims != [self.n_obs() as u64, self.n_vars() as u64] {
+            return Err(self.location.changed());
         }
-        check_chunks(&self.element, &[&array], ctx)?;
+        check_chunks(self.location.element(), &[&array], ctx)?;
         if let Some(&[height, width]) = array.chunk.as_deref() {
-            let is_cut = |b| self.grid.rows(b).start as u64 % height != 0;
+            let is_cut = |b| self.grid().rows(b).start as u64 % height != 0;
             // A row of tiles that several bands share is decoded once if it fits.
-            let tiles = (self.n_vars as u64).div_ceil(width);
+            let tiles = (self.n_vars() as u64).div_ceil(width);
             let bytes = tiles.saturating_mul(array.chunk_bytes());
-            if bytes <= ctx.memory_bytes() / 2 && (0..self.grid.n_blocks()).any(is_cut) {
+            if bytes <= ctx.memory_bytes() / 2 && (0..self.grid().n_blocks()).any(is_cut) {
                 array = array.with_cache(bytes)?;
             }
         }
@@ -113,11 +80,14 @@ struct DenseReader<'a> {
 
 impl<'a> Reader<'a> for DenseReader<'a> {
     fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
-        let rows = self.source.grid.rows(block);
-        let n_vars = self.source.n_vars as u64;
+        let rows = self.source.grid().rows(block);
+        let n_vars = self.source.n_vars() as u64;
         let width = self.array.dtype.bytes() as u64 + ENTRY_BYTES;
         self.ctx.check_budget(
-            || format!("rows {} to {} of `{}`", rows.start + 1, rows.end, self.source.element),
+            || {
+                let element = self.source.location.element();
+                format!("rows {} to {} of `{element}`", rows.start + 1, rows.end)
+            },
             (rows.len() as u64 * n_vars).saturating_mul(width),
         )?;
         let tiles = self.whole_tiles(&rows)?;
@@ -131,7 +101,7 @@ impl<'a> Reader<'a> for DenseReader<'a> {
         }
         Ok(Box::new(DenseFetched {
             rows,
-            n_vars: self.source.n_vars,
+            n_vars: self.source.n_vars(),
             array: Arc::clone(&self.array),
             tiles,
             plain,
@@ -156,13 +126,13 @@ impl DenseReader<'_> {
             return Ok(None);
         };
         let (height, width) = (height as usize, width as usize);
-        let ends = rows.end % height == 0 || rows.end == self.source.n_obs;
+        let ends = rows.end % height == 0 || rows.end == self.source.n_obs();
         if rows.start % height != 0 || !ends {
             return Ok(None);
         }
         let mut tiles = Vec::new();
         for row in rows.clone().step_by(height) {
-            for column in (0..self.source.n_vars).step_by(width) {
+            for column in (0..self.source.n_vars()).step_by(width) {
                 let mut raw = Vec::new();
                 match self.array.read_chunk(&[row as u64, column as u64], &mut raw)? {
                     Some(mask) => tiles.push(Tile { row: row - rows.start, column, raw, mask }),

@@ -7,18 +7,17 @@ use std::ops::Range;
 
 use super::block::RowBlock;
 use super::grid::{Grid, GridSpec};
-use super::source::{Emit, Fetched, Reader, Scratch, Source};
+use super::source::{Emit, Extent, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 
 /// Sparse rows in memory, with 32-bit indices as R has them. Columns need not be
 /// sorted within a row, which is why these are plain slices.
 pub struct SparseRows<'m> {
-    n_vars: usize,
     indptr: &'m [i32],
     indices: &'m [i32],
     values: &'m [f64],
-    grid: Grid,
+    extent: Extent,
 }
 
 impl<'m> SparseRows<'m> {
@@ -49,13 +48,15 @@ impl<'m> SparseRows<'m> {
             return Err(broken("an index lies outside"));
         }
         let grid = Grid::from_indptr(&wide(indptr), &GridSpec::default());
-        Ok(SparseRows { n_vars, indptr, indices, values, grid })
+        let extent = Extent::new((n_obs, n_vars), grid);
+        Ok(SparseRows { indptr, indices, values, extent })
     }
 
     /// The same matrix on a grid of another fineness, for tests.
     #[must_use]
     pub fn regrid(mut self, spec: &GridSpec) -> Self {
-        self.grid = Grid::from_indptr(&wide(self.indptr), spec);
+        let grid = Grid::from_indptr(&wide(self.indptr), spec);
+        self.extent = Extent::new((self.n_obs(), self.n_vars()), grid);
         self
     }
 }
@@ -65,16 +66,8 @@ fn wide(indptr: &[i32]) -> Vec<u64> {
 }
 
 impl Source for SparseRows<'_> {
-    fn n_obs(&self) -> usize {
-        self.indptr.len() - 1
-    }
-
-    fn n_vars(&self) -> usize {
-        self.n_vars
-    }
-
-    fn grid(&self) -> &Grid {
-        &self.grid
+    fn extent(&self) -> &Extent {
+        &self.extent
     }
 
     fn nnz(&self) -> Option<u64> {
@@ -90,7 +83,7 @@ struct SparseReader<'a>(&'a SparseRows<'a>);
 
 impl<'a> Reader<'a> for SparseReader<'a> {
     fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
-        Ok(Box::new(SparseSlice { rows: self.0.grid.rows(block), matrix: self.0 }))
+        Ok(Box::new(SparseSlice { rows: self.0.grid().rows(block), matrix: self.0 }))
     }
 }
 
@@ -108,36 +101,37 @@ impl Fetched for SparseSlice<'_> {
         emit: &mut Emit,
     ) -> Result<()> {
         let SparseRows { indptr, indices, values, .. } = self.matrix;
-        let offsets = &indptr[self.rows.start..=self.rows.end];
-        let offsets: Vec<usize> = offsets.iter().map(|&o| o as usize).collect();
-        emit_slabs(&offsets, &self.rows, slab, slab_values, emit, |span, slab| {
+        let offset = |row: usize| indptr[self.rows.start + row] as usize;
+        emit_slabs(offset, &self.rows, slab, slab_values, emit, |span, slab| {
             slab.indices.extend(indices[span.clone()].iter().map(|&j| j as u32));
             slab.values.extend_from_slice(&values[span]);
+            Ok(())
         })
     }
 }
 
-/// Cuts the rows between `offsets` into slabs of about `slab_values` entries;
-/// `fill` appends the entries of a span.
+/// Cuts the rows of a block into slabs of about `slab_values` entries. Row `r` of
+/// the block has the entries `offset(r)..offset(r + 1)`; `fill` appends those of a
+/// slab.
 pub(crate) fn emit_slabs(
-    offsets: &[usize],
+    offset: impl Fn(usize) -> usize,
     rows: &Range<usize>,
     slab: &mut RowBlock,
     slab_values: usize,
     emit: &mut Emit,
-    fill: impl Fn(Range<usize>, &mut RowBlock),
+    mut fill: impl FnMut(Range<usize>, &mut RowBlock) -> Result<()>,
 ) -> Result<()> {
     let mut row = 0;
     while row < rows.len() {
-        let first = offsets[row];
+        let first = offset(row);
         let mut end = row + 1;
-        while end < rows.len() && offsets[end] - first < slab_values {
+        while end < rows.len() && offset(end) - first < slab_values {
             end += 1;
         }
         slab.clear();
-        slab.indptr.extend(offsets[row..=end].iter().map(|o| o - first));
+        slab.indptr.extend((row..=end).map(|r| offset(r) - first));
         slab.rows.extend(rows.start + row..rows.start + end);
-        fill(first..offsets[end], slab);
+        fill(first..offset(end), slab)?;
         emit(slab)?;
         row = end;
     }
@@ -147,9 +141,7 @@ pub(crate) fn emit_slabs(
 /// A dense matrix in memory whose rows are contiguous: R's genes by cells.
 pub struct DenseRows<'m> {
     values: &'m [f64],
-    n_obs: usize,
-    n_vars: usize,
-    grid: Grid,
+    extent: Extent,
 }
 
 impl<'m> DenseRows<'m> {
@@ -165,32 +157,21 @@ impl<'m> DenseRows<'m> {
             });
         }
         let grid = Grid::uniform(n_obs, n_vars as u64, &GridSpec::default());
-        Ok(DenseRows { values, n_obs, n_vars, grid })
+        Ok(DenseRows { values, extent: Extent::new((n_obs, n_vars), grid) })
     }
 
     /// The same matrix on a grid of another fineness, for tests.
     #[must_use]
     pub fn regrid(mut self, spec: &GridSpec) -> Self {
-        self.grid = Grid::uniform(self.n_obs, self.n_vars as u64, spec);
+        let (n_obs, n_vars) = (self.n_obs(), self.n_vars());
+        self.extent = Extent::new((n_obs, n_vars), Grid::uniform(n_obs, n_vars as u64, spec));
         self
     }
 }
 
 impl Source for DenseRows<'_> {
-    fn n_obs(&self) -> usize {
-        self.n_obs
-    }
-
-    fn n_vars(&self) -> usize {
-        self.n_vars
-    }
-
-    fn grid(&self) -> &Grid {
-        &self.grid
-    }
-
-    fn nnz(&self) -> Option<u64> {
-        None
+    fn extent(&self) -> &Extent {
+        &self.extent
     }
 
     fn reader<'a>(&'a self, _ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
@@ -202,8 +183,8 @@ struct DenseReader<'a>(&'a DenseRows<'a>);
 
 impl<'a> Reader<'a> for DenseReader<'a> {
     fn fetch(&mut self, block: usize) -> Result<Box<dyn Fetched + 'a>> {
-        let rows = self.0.grid.rows(block);
-        let n_vars = self.0.n_vars;
+        let rows = self.0.grid().rows(block);
+        let n_vars = self.0.n_vars();
         Ok(Box::new(DenseSlice {
             values: &self.0.values[rows.start * n_vars..rows.end * n_vars],
             rows,

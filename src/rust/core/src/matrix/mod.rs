@@ -7,10 +7,12 @@
 
 pub mod block;
 pub mod chunks;
+pub(crate) mod compressed;
 pub mod csc;
 pub mod csr;
 pub mod dense;
 pub mod grid;
+pub mod location;
 pub mod memory;
 pub mod open;
 pub mod packed;
@@ -18,8 +20,9 @@ pub mod source;
 
 pub use block::RowBlock;
 pub use grid::{Grid, GridSpec};
+pub use location::{Location, Opener};
 pub use open::{open_matrix, open_matrix_with};
-pub use source::{Emit, Fetched, Reader, Scratch, Source};
+pub use source::{Emit, Extent, Fetched, Reader, Scratch, Source};
 
 #[cfg(test)]
 pub(crate) mod testing;

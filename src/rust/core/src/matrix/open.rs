@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::csc::CscSource;
-use super::csr::{CsrSource, Opener};
+use super::csr::CsrSource;
 use super::dense::DenseSource;
 use super::grid::{GridSpec, MOST_VALUES};
+use super::location::{Location, Opener};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::h5ad::{Encoding, Node, Object, sparse_shape};
@@ -30,7 +31,8 @@ pub fn open_matrix_with(
     open: Opener,
     spec: &GridSpec,
 ) -> Result<Box<dyn Source>> {
-    let file = open()?;
+    let location = Location::new(path, element, open);
+    let file = location.open()?;
     let node = Node::root(path.into(), &file)?.child(element)?;
     if let Object::Dataset(dataset) = node.object() {
         let &[n_obs, n_vars] = dataset.shape().as_slice() else {
@@ -40,7 +42,7 @@ pub fn open_matrix_with(
         if (n_obs as u64).saturating_mul(n_vars as u64) > MOST_VALUES {
             return Err(node.corrupt(format!("it claims {n_obs} x {n_vars} values")));
         }
-        return Ok(Box::new(DenseSource::new(path, element, (n_obs, n_vars), open, spec)?));
+        return Ok(Box::new(DenseSource::new(location, (n_obs, n_vars), spec)?));
     }
     let encoding = Encoding::of(&node)?;
     if !matches!(encoding, Encoding::Csr | Encoding::Csc) {
@@ -49,8 +51,8 @@ pub fn open_matrix_with(
     let [n_obs, n_vars] = sparse_shape(&node)?;
     check_shape(element, n_obs, n_vars)?;
     Ok(match encoding {
-        Encoding::Csr => Box::new(CsrSource::new(path, element, (n_obs, n_vars), open, spec)?),
-        _ => Box::new(CscSource::new(path, element, (n_obs, n_vars), open, spec)?),
+        Encoding::Csr => Box::new(CsrSource::new(location, (n_obs, n_vars), spec)?),
+        _ => Box::new(CscSource::new(location, (n_obs, n_vars), spec)?),
     })
 }
 

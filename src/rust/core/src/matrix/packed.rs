@@ -8,16 +8,14 @@
 use super::block::RowBlock;
 use super::grid::Grid;
 use super::memory::emit_slabs;
-use super::source::{Emit, Fetched, Reader, Scratch, Source};
+use super::source::{Emit, Extent, Fetched, Reader, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::Result;
 
 /// Rows of a view, block by block.
 pub struct PackedSource {
     blocks: Vec<PackedBlock>,
-    grid: Grid,
-    n_obs: usize,
-    n_vars: usize,
+    extent: Extent,
 }
 
 /// The rows of one block.
@@ -84,7 +82,7 @@ impl PackedSource {
     /// of a view of `n_obs` by `n_vars`.
     #[must_use]
     pub fn new(blocks: Vec<PackedBlock>, grid: Grid, n_obs: usize, n_vars: usize) -> Self {
-        PackedSource { blocks, grid, n_obs, n_vars }
+        PackedSource { blocks, extent: Extent::new((n_obs, n_vars), grid) }
     }
 
     /// Number of entries.
@@ -95,16 +93,8 @@ impl PackedSource {
 }
 
 impl Source for PackedSource {
-    fn n_obs(&self) -> usize {
-        self.n_obs
-    }
-
-    fn n_vars(&self) -> usize {
-        self.n_vars
-    }
-
-    fn grid(&self) -> &Grid {
-        &self.grid
+    fn extent(&self) -> &Extent {
+        &self.extent
     }
 
     fn nnz(&self) -> Option<u64> {
@@ -138,7 +128,7 @@ impl Fetched for PackedSlice<'_> {
         let all = 0..block.rows.len();
         let mut done = 0;
         emit_slabs(
-            &block.indptr,
+            |row| block.indptr[row],
             &all,
             slab,
             slab_values,
@@ -157,6 +147,7 @@ impl Fetched for PackedSlice<'_> {
                     }
                     Columns::Wide(columns) => slab.indices.extend_from_slice(&columns[span]),
                 }
+                Ok(())
             },
         )
     }

@@ -9,7 +9,7 @@ use crate::h5ad::filters::Inflater;
 /// A matrix of cells (rows) by genes (columns) that can be read in row blocks.
 ///
 /// Duties of an implementer:
-/// 1. [`grid`](Source::grid) follows from the matrix alone.
+/// 1. The grid of [`extent`](Source::extent) follows from the matrix alone.
 /// 2. A [`Reader`] lives on the coordinating thread and is the only one to touch
 ///    libhdf5; it is made anew for each pass and holds no identifier longer.
 /// 3. What it fetches is decoded on any thread; blocks are fetched in increasing
@@ -17,12 +17,8 @@ use crate::h5ad::filters::Inflater;
 ///    [asks for order](Source::reads_in_order); some may be left out.
 /// 4. Bytes that do not make a matrix are errors, never panics.
 pub trait Source: Send + Sync {
-    /// Number of rows (observations, cells).
-    fn n_obs(&self) -> usize;
-    /// Number of columns (variables, genes).
-    fn n_vars(&self) -> usize;
-    /// The grid of ranges and blocks.
-    fn grid(&self) -> &Grid;
+    /// How large the matrix is and how it is cut.
+    fn extent(&self) -> &Extent;
     /// Opens the matrix for one sweep over some of its blocks.
     ///
     /// # Errors
@@ -40,7 +36,37 @@ pub trait Source: Send + Sync {
         false
     }
     /// Stored values, where the source knows.
-    fn nnz(&self) -> Option<u64>;
+    fn nnz(&self) -> Option<u64> {
+        None
+    }
+    /// Number of rows (observations, cells).
+    fn n_obs(&self) -> usize {
+        self.extent().n_obs
+    }
+    /// Number of columns (variables, genes).
+    fn n_vars(&self) -> usize {
+        self.extent().n_vars
+    }
+    /// The grid of ranges and blocks.
+    fn grid(&self) -> &Grid {
+        &self.extent().grid
+    }
+}
+
+/// How large a matrix is and how it is cut into ranges and blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    n_obs: usize,
+    n_vars: usize,
+    grid: Grid,
+}
+
+impl Extent {
+    /// So many rows and columns, cut by `grid`.
+    #[must_use]
+    pub fn new((n_obs, n_vars): (usize, usize), grid: Grid) -> Self {
+        Extent { n_obs, n_vars, grid }
+    }
 }
 
 /// One sweep over a source, on the coordinating thread.

@@ -1,6 +1,6 @@
 //! A small matrix for tests: dense for loops, sparse for passes.
 
-use super::{Emit, Fetched, Grid, Reader, RowBlock, Scratch, Source};
+use super::{Emit, Extent, Fetched, Grid, Reader, RowBlock, Scratch, Source};
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::stats::random::Rng;
@@ -8,8 +8,7 @@ use crate::stats::random::Rng;
 /// A matrix cut into blocks of three rows and ranges of four blocks.
 pub(crate) struct Matrix {
     pub(crate) dense: Vec<Vec<f64>>,
-    n_vars: usize,
-    grid: Grid,
+    extent: Extent,
 }
 
 impl Matrix {
@@ -28,7 +27,8 @@ impl Matrix {
         };
         let blocks = cut(n_obs, 3);
         let ranges = cut(blocks.len(), 4);
-        Matrix { dense, n_vars, grid: Grid::from_parts(blocks, ranges) }
+        let extent = Extent::new((n_obs, n_vars), Grid::from_parts(blocks, ranges));
+        Matrix { dense, extent }
     }
 
     pub(crate) fn set(&mut self, row: usize, gene: usize, value: f64) {
@@ -37,20 +37,8 @@ impl Matrix {
 }
 
 impl Source for Matrix {
-    fn n_obs(&self) -> usize {
-        self.dense.len()
-    }
-
-    fn n_vars(&self) -> usize {
-        self.n_vars
-    }
-
-    fn grid(&self) -> &Grid {
-        &self.grid
-    }
-
-    fn nnz(&self) -> Option<u64> {
-        None
+    fn extent(&self) -> &Extent {
+        &self.extent
     }
 
     fn reader<'a>(&'a self, _ctx: &'a Ctx) -> Result<Box<dyn Reader<'a> + 'a>> {
@@ -77,7 +65,7 @@ impl Fetched for Slice<'_> {
         slab_values: usize,
         emit: &mut Emit,
     ) -> Result<()> {
-        let rows = self.0.grid.rows(self.1);
+        let rows = self.0.grid().rows(self.1);
         let last = rows.end - 1;
         slab.clear();
         for i in rows {

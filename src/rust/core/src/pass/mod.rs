@@ -14,17 +14,19 @@
 //! for tiled passes up to two decoded blocks per thread, one partial per range
 //! in work and the total.
 
+mod bytes;
 mod executor;
 mod pack;
 mod stream;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use bytes::{from_bytes, to_bytes};
 pub use executor::{merge_partials, run, run_ranges, run_tiled, run_tiled_ranges};
 pub use pack::pack;
-pub use stream::stream;
+pub use stream::{stream, stream_slabs};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::matrix::RowBlock;
 
 /// A scan whose partial is small enough to have a few per thread.
@@ -77,22 +79,6 @@ pub trait TiledPass: Sync {
     fn fold(&self, block: &RowBlock, tile: usize, partial: &mut Self::Tile) -> Result<()>;
     /// Adds `from`, which comes later in the file.
     fn merge(&self, tile: usize, into: &mut Self::Tile, from: Self::Tile);
-}
-
-/// A partial as bytes, for another process.
-///
-/// # Errors
-/// When it can't be encoded.
-pub fn to_bytes<T: Serialize>(partial: &T) -> Result<Vec<u8>> {
-    postcard::to_allocvec(partial).map_err(|e| Error::BadPartial { reason: e.to_string() })
-}
-
-/// A partial from [`to_bytes`].
-///
-/// # Errors
-/// When the bytes are none of the expected type.
-pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    postcard::from_bytes(bytes).map_err(|e| Error::BadPartial { reason: e.to_string() })
 }
 
 #[cfg(test)]

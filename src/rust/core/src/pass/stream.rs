@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::ctx::{Ctx, POLL, Stop};
+use crate::ctx::{Budget, Ctx, POLL, Stop};
 use crate::error::{Error, Result};
+use crate::matrix::compressed::ENTRY_BYTES;
 use crate::matrix::{Fetched, RowBlock, Scratch, Source};
 use crate::transform::{View, ViewScratch};
 
@@ -44,6 +45,29 @@ where
     stream_runs(source, view, ctx, stage, &runs, usize::MAX, |_, run| run.for_each(&consume))
 }
 
+/// Sends all of `view` through `consume` in slabs, as [`stream`] sends blocks.
+///
+/// # Errors
+/// As [`stream`].
+pub fn stream_slabs<F>(
+    source: &dyn Source,
+    view: &View,
+    ctx: &Ctx,
+    stage: &str,
+    consume: F,
+) -> Result<()>
+where
+    F: Fn(&mut RowBlock) -> Result<()> + Sync,
+{
+    let runs: Vec<Vec<usize>> = (0..source.grid().n_blocks())
+        .filter(|&b| view.touches(&source.grid().rows(b)))
+        .map(|b| vec![b])
+        .collect();
+    stream_runs(source, view, ctx, stage, &runs, SLAB_VALUES, |_, run| {
+        run.for_each(|_, slab| consume(slab))
+    })
+}
+
 /// Sends runs of blocks through `consume`, which is called once for each run on
 /// some worker and draws the run's slabs of about `slab_values` entries.
 ///
@@ -67,9 +91,11 @@ where
     }
     let mut reader = source.reader(ctx)?;
     let queues = Queues::new(ctx.threads());
+    let budget = ctx.budget();
     ctx.with_workers(
         |worker, stop| {
             let mut run = Run {
+                budget,
                 view,
                 queues: &queues,
                 worker,
@@ -145,6 +171,7 @@ struct Job<'a> {
 
 /// The run that a worker is on.
 pub(crate) struct Run<'q, 'a> {
+    budget: Budget,
     view: &'q View,
     queues: &'q Queues<'a>,
     worker: usize,
@@ -174,9 +201,14 @@ impl Run<'_, '_> {
                 return Err(Error::Interrupted);
             };
             let (view, spare) = (self.view, &mut self.spare);
-            fetched.decode(&mut self.scratch, &mut self.slab, self.slab_values, &mut |slab| {
-                view.apply(slab, spare);
-                each(block, slab)
+            let (most, budget) = (self.slab_values, self.budget);
+            fetched.decode(&mut self.scratch, &mut self.slab, most, &mut |slab| {
+                if most == usize::MAX {
+                    // In one piece, and a row may be selected any number of times.
+                    let bytes = view.entries(slab).saturating_mul(ENTRY_BYTES);
+                    budget.check(|| "one block of the selected cells".into(), bytes)?;
+                }
+                view.apply(slab, spare, most, |slab| each(block, slab))
             })?;
             if last {
                 return Ok(());

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::check::ValueCheck;
 use super::row;
 use super::small_counts::SmallCounts;
-use super::{merge_genes, summarize};
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
 use crate::pass::Pass;
 use crate::stats::moments::Moments;
 use crate::stats::select::TopKSums;
+use crate::summary::{mean_and_variance, merge_columns};
 
 /// Any number of sets of genes, by the sets that each gene is in.
 #[derive(Debug, Clone, Default)]
@@ -199,7 +199,7 @@ impl Pass for QcPass {
         into.detected.extend(from.detected);
         into.set_totals.extend(from.set_totals);
         into.top_sums.extend(from.top_sums);
-        merge_genes(&mut into.genes, from.genes);
+        merge_columns(&mut into.genes, from.genes);
         into.check.merge(&from.check);
     }
 }
@@ -265,7 +265,7 @@ impl QcPass {
             top_sums: columns(&partial.top_sums, self.tops.len()),
         };
         let moments = partial.all_genes();
-        let summary = summarize(&moments, n_obs, self.n_vars)?;
+        let summary = mean_and_variance(&moments, n_obs, self.n_vars)?;
         let none = Moments::default();
         let gene = |j: usize| moments.get(j).unwrap_or(&none);
         let genes = GeneMetrics {

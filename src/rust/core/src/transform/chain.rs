@@ -80,6 +80,7 @@ enum Unlog {
 /// A worker's spare memory for running views.
 #[derive(Default)]
 pub struct ViewScratch {
+    selected: RowBlock,
     spare: RowBlock,
     table: RowTable,
 }
@@ -265,6 +266,13 @@ impl View {
         }
     }
 
+    /// Whether the view has some row or gene more than once.
+    #[must_use]
+    pub fn repeats(&self) -> bool {
+        let again = |step: &Step| matches!(step, Step::SelectGenes(GeneSelection::Repeated { .. }));
+        self.rows.as_ref().is_some_and(RowSelection::repeats) || self.steps.iter().any(again)
+    }
+
     /// Whether the view has a row among these of the matrix.
     #[must_use]
     pub fn touches(&self, rows: &std::ops::Range<usize>) -> bool {
@@ -274,12 +282,43 @@ impl View {
         }
     }
 
-    /// Turns a decoded block of the matrix into a block of the view.
-    pub fn apply(&self, block: &mut RowBlock, scratch: &mut ViewScratch) {
-        block.linear.clear();
-        if let Some(rows) = &self.rows {
-            rows.apply(block, &mut scratch.spare);
+    /// Most entries that a decoded block of the matrix has in the view, before
+    /// genes are selected.
+    #[must_use]
+    pub fn entries(&self, block: &RowBlock) -> u64 {
+        self.rows.as_ref().map_or(block.nnz() as u64, |rows| rows.entries(block))
+    }
+
+    /// Turns a decoded block of the matrix into blocks of the view and hands them
+    /// to `emit`: one, or where rows are repeated some of about `most_values`
+    /// entries, so that a row selected a million times needs no more memory.
+    ///
+    /// # Errors
+    /// What `emit` reports.
+    pub fn apply(
+        &self,
+        block: &mut RowBlock,
+        scratch: &mut ViewScratch,
+        most_values: usize,
+        mut emit: impl FnMut(&mut RowBlock) -> Result<()>,
+    ) -> Result<()> {
+        let Some(rows) = self.rows.as_ref().filter(|rows| !rows.relabel(block)) else {
+            self.transform(block, scratch);
+            return emit(block);
+        };
+        let mut selected = std::mem::take(&mut scratch.selected);
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = rows.copy(block, at, most_values, &mut selected);
+            self.transform(&mut selected, scratch);
+            emit(&mut selected)?;
         }
+        scratch.selected = selected;
+        Ok(())
+    }
+
+    fn transform(&self, block: &mut RowBlock, scratch: &mut ViewScratch) {
+        block.linear.clear();
         for step in &self.steps {
             match step {
                 Step::SelectGenes(genes) => genes.apply(block, &mut scratch.spare),

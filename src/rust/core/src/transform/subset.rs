@@ -32,38 +32,71 @@ impl RowSelection {
         self.sorted.len()
     }
 
+    /// Whether a row is selected more than once.
+    pub(crate) fn repeats(&self) -> bool {
+        self.sorted.windows(2).any(|pair| pair[0].0 == pair[1].0)
+    }
+
     /// Whether any row of the half-open range is selected.
     pub(crate) fn touches(&self, rows: &std::ops::Range<usize>) -> bool {
         let at = self.sorted.partition_point(|(row, _)| *row < rows.start);
         self.sorted.get(at).is_some_and(|(row, _)| *row < rows.end)
     }
 
-    /// Keeps the selected rows of a block, in file order, and gives each its
-    /// position in the view. `spare` is swapped in.
-    pub(crate) fn apply(&self, block: &mut RowBlock, spare: &mut RowBlock) {
+    /// The selected rows of a block, in file order.
+    fn chosen(&self, block: &RowBlock) -> &[(usize, usize)] {
         let (Some(&first), Some(&last)) = (block.rows.first(), block.rows.last()) else {
-            return;
+            return &[];
         };
         let from = self.sorted.partition_point(|(row, _)| *row < first);
         let to = self.sorted.partition_point(|(row, _)| *row <= last);
-        let chosen = &self.sorted[from..to];
+        &self.sorted[from..to]
+    }
+
+    /// Entries of the selected rows of a block.
+    pub(crate) fn entries(&self, block: &RowBlock) -> u64 {
+        let row = |row| block.row(row - block.rows[0]).0.len() as u64;
+        self.chosen(block).iter().map(|(chosen, _)| row(*chosen)).sum()
+    }
+
+    /// Gives the rows of a block their positions in the view, where the block has
+    /// the selected rows and no others. `false` where it has not.
+    pub(crate) fn relabel(&self, block: &mut RowBlock) -> bool {
+        let chosen = self.chosen(block);
         let complete = chosen.len() == block.rows.len()
             && chosen.iter().zip(&block.rows).all(|((row, _), have)| row == have);
         if complete {
             block.rows.clear();
             block.rows.extend(chosen.iter().map(|(_, at)| at));
-            return;
         }
-        spare.clear();
-        spare.indptr.push(0);
-        for (row, at) in chosen {
-            let (indices, values) = block.row(row - first);
-            spare.indices.extend_from_slice(indices);
-            spare.values.extend_from_slice(values);
-            spare.indptr.push(spare.indices.len());
-            spare.rows.push(*at);
+        complete
+    }
+
+    /// Copies the selected rows of `block` from the `from`th on to `out`, in file
+    /// order and with their positions in the view, until there are about
+    /// `most_values` entries (or as many rows). Returns where to go on, `None` at the
+    /// end.
+    pub(crate) fn copy(
+        &self,
+        block: &RowBlock,
+        from: usize,
+        most_values: usize,
+        out: &mut RowBlock,
+    ) -> Option<usize> {
+        let chosen = self.chosen(block);
+        out.clear();
+        out.indptr.push(0);
+        for (at, (row, position)) in chosen.iter().enumerate().skip(from) {
+            if out.nnz() >= most_values || out.n_rows() >= most_values {
+                return Some(at);
+            }
+            let (indices, values) = block.row(row - block.rows[0]);
+            out.indices.extend_from_slice(indices);
+            out.values.extend_from_slice(values);
+            out.indptr.push(out.indices.len());
+            out.rows.push(*position);
         }
-        std::mem::swap(block, spare);
+        None
     }
 }
 
