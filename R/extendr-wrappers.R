@@ -64,6 +64,44 @@ rs_pca_loadings <- function(plan, args, ctx, mode) .Call(wrap__rs_pca_loadings, 
 #' @noRd
 rs_pca_scores <- function(plan, args, ctx, mode) .Call(wrap__rs_pca_scores, plan, args, ctx, mode)
 
+#' Distances to the nearest neighbours of the rows of a matrix, and
+#' connectivities.
+#'
+#' `args`: `x` in columns and `n_obs`; `k` neighbours of each, itself not counted;
+#' `metric`; `candidates`, positions from one on in columns, or `NULL` to compare all
+#' pairs; `kernel` and, for `"snn"`, `prune`.
+#' @noRd
+rs_graph_neighbors <- function(args, ctx) .Call(wrap__rs_graph_neighbors, args, ctx)
+
+#' The nearest neighbours as a table: `index` from one on and `distance`, cells in
+#' rows, without the cell itself. `args` as of `rs_graph_neighbors()`.
+#' @noRd
+rs_graph_nearest <- function(args, ctx) .Call(wrap__rs_graph_nearest, args, ctx)
+
+#' The table that a matrix of distances (`p`, `i`, `x` of its columns) holds;
+#' `index` is `NULL` where its rows have different numbers of entries.
+#' @noRd
+rs_graph_table <- function(args) .Call(wrap__rs_graph_table, args)
+
+#' The component of each cell, from one on, of a graph (`p`, `i`, `x`).
+#' @noRd
+rs_graph_components <- function(args) .Call(wrap__rs_graph_components, args)
+
+#' Diffusion components of a symmetric graph (`p`, `i`, `x`): `values` and, in
+#' columns, `vectors`. `args$n_comps`: how many.
+#' @noRd
+rs_graph_diffusion <- function(args, ctx) .Call(wrap__rs_graph_diffusion, args, ctx)
+
+#' Diffusion pseudotime from the cell `root`, counted from one, by `values` and
+#' `vectors` of diffusion components and the `component` of each cell.
+#' @noRd
+rs_graph_pseudotime <- function(args) .Call(wrap__rs_graph_pseudotime, args)
+
+#' Connectivities of `args$n_groups` groups (`groups`: codes from zero) in a graph of
+#' distances (`p`, `i`, `x` of its columns).
+#' @noRd
+rs_graph_paga <- function(args) .Call(wrap__rs_graph_paga, args)
+
 #' Ends in the way that `how` names, so that tests can see each of them from R:
 #' `"ok"`, `"error"`, `"panic"`, `"worker_panic"`, or `"wait"`, which works for
 #' `seconds` unless interrupted and reports to `progress`.

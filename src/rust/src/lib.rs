@@ -17,6 +17,7 @@ mod convert;
 mod de;
 mod de_models;
 mod embed;
+mod graph;
 mod guard;
 mod h5ad;
 mod hvg;
@@ -33,6 +34,7 @@ extendr_module! {
     use de;
     use de_models;
     use embed;
+    use graph;
     use guard;
     use h5ad;
     use hvg;

@@ -9,6 +9,7 @@ pub mod ctx;
 pub mod de;
 pub mod embed;
 pub mod error;
+pub mod graph;
 pub mod h5ad;
 pub mod hvg;
 pub mod matrix;

@@ -1,0 +1,269 @@
+//! Diffusion maps and diffusion pseudotime (Coifman et al. 2005; Haghverdi et al. 2016),
+//! with scanpy's normalisation.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::sparse::Sparse;
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::stats::linalg::{Eigen, sym_eigen_top_k_with};
+
+/// Rows of one task.
+const TILE: usize = 4096;
+
+/// Vectors of a product.
+const BLOCK: usize = 4;
+
+/// Eigenvalues from here on belong to stationary states: their weight in a
+/// pseudotime, `value / (1 - value)`, would be that of rounding. scanpy's figure.
+const STATIONARY: f64 = 0.9994;
+
+/// Leading eigenpairs of the symmetric transition matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiffusionMap {
+    /// Eigenvalues, descending from one.
+    pub values: Vec<f64>,
+    /// The components of all cells, one after the other.
+    pub vectors: Vec<f64>,
+}
+
+/// Whether cells attract diffusion because there are many of them in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Density {
+    /// The connectivities as they are: components are the eigenvectors of the
+    /// normalised graph Laplacian, those of the smallest eigenvalues first.
+    Kept,
+    /// Divided out.
+    Removed,
+}
+
+/// The `n_comps` leading components of diffusion over a graph of connectivities.
+///
+/// 1. With the density removed: `K = Q⁻¹ W Q⁻¹` with `Q` the row sums of the
+///    connectivities `W`; otherwise `K = W`.
+/// 2. Transitions: `T = Z⁻¹ K Z⁻¹` with `Z²` the row sums of `K`, symmetric, with the
+///    eigenvalues of the random walk `Z⁻² K`.
+/// 3. Eigenvectors of `T`; the entry of largest size of each is positive.
+///
+/// # Errors
+/// [`Error::InvalidValues`] for a cell without connections or a connectivity that is
+/// negative or not finite, [`Error::InvalidInput`] for more components than cells, and
+/// when `ctx` stops.
+pub fn diffusion_map(
+    graph: &Sparse,
+    n_comps: usize,
+    density: Density,
+    ctx: &Ctx,
+) -> Result<DiffusionMap> {
+    let n = graph.len();
+    if n_comps == 0 || n_comps > n {
+        return Err(Error::InvalidInput {
+            argument: "n_comps",
+            message: format!("{n} cells have no {n_comps} diffusion components"),
+        });
+    }
+    let transitions = transitions(graph, density)?;
+    let Eigen { values, vectors } =
+        sym_eigen_top_k_with(n, n_comps, BLOCK, |x, y| multiply(&transitions, x, y, ctx))?;
+    Ok(DiffusionMap { values, vectors })
+}
+
+fn transitions(graph: &Sparse, density: Density) -> Result<Sparse> {
+    let mut matrix = graph.clone();
+    if matrix.values.iter().any(|x| !(x.is_finite() && *x >= 0.0)) {
+        return Err(Error::InvalidValues {
+            message: "a connectivity is negative or not finite".into(),
+        });
+    }
+    for square_root in [false, true] {
+        if !square_root && density == Density::Kept {
+            continue;
+        }
+        let mut sums = matrix.row_sums();
+        if let Some(cell) = sums.iter().position(|&sum| sum <= 0.0) {
+            return Err(Error::InvalidValues {
+                message: format!("cell {} has no connections", cell + 1),
+            });
+        }
+        if square_root {
+            for sum in &mut sums {
+                *sum = sum.sqrt();
+            }
+        }
+        for i in 0..matrix.len() {
+            for at in matrix.offsets[i]..matrix.offsets[i + 1] {
+                let j = matrix.columns[at] as usize;
+                matrix.values[at] = matrix.values[at] / sums[i] / sums[j];
+            }
+        }
+    }
+    Ok(matrix)
+}
+
+/// The product with a block of vectors, each row summed in the order of columns.
+fn multiply(matrix: &Sparse, x: &[f64], y: &mut [f64], ctx: &Ctx) -> Result<()> {
+    let width = x.len() / matrix.len().max(1);
+    let tiles: Vec<_> = y.chunks_mut(TILE * width).map(Mutex::new).collect();
+    ctx.parallel(
+        "Diffusion components",
+        tiles.len(),
+        || (),
+        |tile, ()| {
+            let mut rows = tiles[tile].lock().unwrap_or_else(PoisonError::into_inner);
+            for (at, sums) in rows.chunks_mut(width).enumerate() {
+                sums.fill(0.0);
+                let (columns, values) = matrix.row(tile * TILE + at);
+                for (&j, &a) in columns.iter().zip(values) {
+                    let from = &x[j as usize * width..(j as usize + 1) * width];
+                    for (sum, x) in sums.iter_mut().zip(from) {
+                        *sum += a * x;
+                    }
+                }
+            }
+            Ok(())
+        },
+    )
+}
+
+/// Diffusion distance from the cell `root` over the largest one, from zero to one;
+/// infinite for cells of other components.
+///
+/// The distance is scanpy's: components weigh `value / (1 - value)`, stationary ones
+/// one.
+///
+/// # Panics
+/// If `root` is no cell, or there is not one component for each cell.
+#[must_use]
+pub fn diffusion_pseudotime(map: &DiffusionMap, root: usize, component: &[u32]) -> Vec<f64> {
+    let n = component.len();
+    assert!(root < n, "no such cell");
+    assert_eq!(map.vectors.len(), n * map.values.len(), "not one value for each cell");
+    let mut time = vec![0.0; n];
+    for (&value, vector) in map.values.iter().zip(map.vectors.chunks(n)) {
+        let weight = if value < STATIONARY { value / (1.0 - value) } else { 1.0 };
+        for (time, x) in time.iter_mut().zip(vector) {
+            let step = weight * (vector[root] - x);
+            *time += step * step;
+        }
+    }
+    let mut latest = 0.0_f64;
+    for (time, &own) in time.iter_mut().zip(component) {
+        *time = if own == component[root] { time.sqrt() } else { f64::INFINITY };
+        if time.is_finite() {
+            latest = latest.max(*time);
+        }
+    }
+    if latest > 0.0 {
+        for time in &mut time {
+            *time /= latest;
+        }
+    }
+    time
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::components::components;
+    use super::*;
+    use crate::ctx::Silent;
+
+    fn ctx(threads: usize) -> Ctx<'static> {
+        Ctx::new(threads, 1 << 30, PathBuf::new(), &Silent)
+    }
+
+    /// Cells in a line, joined to the next two.
+    fn line(n: usize) -> Sparse {
+        let mut offsets = vec![0];
+        let (mut columns, mut values) = (Vec::new(), Vec::new());
+        for i in 0..n {
+            for j in (0..n).filter(|&j| j != i && j.abs_diff(i) <= 2) {
+                columns.push(j as u32);
+                values.push(1.0 / j.abs_diff(i) as f64);
+            }
+            offsets.push(columns.len());
+        }
+        Sparse { offsets, columns, values }
+    }
+
+    #[test]
+    fn the_first_component_is_stationary() {
+        let graph = line(300);
+        let map = diffusion_map(&graph, 6, Density::Removed, &ctx(2)).unwrap();
+        assert!((map.values[0] - 1.0).abs() < 1e-12);
+        assert!(map.values.windows(2).all(|pair| pair[0] > pair[1]));
+        // Its entries are the square roots of the stationary distribution: Z.
+        let q = graph.row_sums();
+        let z: Vec<f64> = (0..300)
+            .map(|i| {
+                let (columns, values) = graph.row(i);
+                let row = columns.iter().zip(values);
+                row.map(|(&j, w)| w / q[i] / q[j as usize]).sum::<f64>().sqrt()
+            })
+            .collect();
+        let length = z.iter().map(|z| z * z).sum::<f64>().sqrt();
+        for (x, z) in map.vectors[..300].iter().zip(z) {
+            assert!((x - z / length).abs() < 1e-10);
+        }
+    }
+
+    #[test]
+    fn components_solve_the_eigenproblem() {
+        let graph = line(500);
+        let matrix = transitions(&graph, Density::Removed).unwrap();
+        let map = diffusion_map(&graph, 5, Density::Removed, &ctx(1)).unwrap();
+        let mut image = vec![0.0; 500];
+        for (value, vector) in map.values.iter().zip(map.vectors.chunks(500)) {
+            multiply(&matrix, vector, &mut image, &ctx(1)).unwrap();
+            for (a, x) in image.iter().zip(vector) {
+                assert!((a - value * x).abs() < 1e-12);
+            }
+        }
+        assert!(map == diffusion_map(&graph, 5, Density::Removed, &ctx(4)).unwrap());
+    }
+
+    #[test]
+    fn with_its_density_the_stationary_state_is_the_degree() {
+        let graph = line(300);
+        let map = diffusion_map(&graph, 3, Density::Kept, &ctx(1)).unwrap();
+        let total: f64 = graph.values.iter().sum();
+        for (x, degree) in map.vectors[..300].iter().zip(graph.row_sums()) {
+            assert!((x * x - degree / total).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn pseudotime_grows_along_a_line() {
+        // So short that no component but the first is stationary.
+        let graph = line(60);
+        let map = diffusion_map(&graph, 10, Density::Removed, &ctx(1)).unwrap();
+        assert!(map.values[1] < STATIONARY);
+        let time = diffusion_pseudotime(&map, 0, &components(&graph));
+        assert_eq!(time[0], 0.0);
+        assert_eq!(time.iter().fold(0.0_f64, |m, &t| m.max(t)), 1.0);
+        // The last cells lie so near each other that their order may turn.
+        assert!(time[..50].windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn other_components_are_infinitely_late() {
+        let map =
+            DiffusionMap { values: vec![1.0, 0.5], vectors: vec![1.0, 1.0, 0.0, 0.0, 2.0, 9.0] };
+        let time = diffusion_pseudotime(&map, 0, &[0, 0, 1]);
+        assert_eq!(time, [0.0, 1.0, f64::INFINITY]);
+        assert_eq!(diffusion_pseudotime(&map, 2, &[0, 0, 1])[2], 0.0);
+    }
+
+    #[test]
+    fn bad_graphs_are_refused() {
+        let lonely =
+            Sparse { offsets: vec![0, 1, 2, 2], columns: vec![1, 0], values: vec![1.0; 2] };
+        let error = diffusion_map(&lonely, 2, Density::Kept, &ctx(1)).unwrap_err();
+        assert!(error.to_string().contains("cell 3 has no connections"));
+        let mut negative = line(5);
+        negative.values[0] = -1.0;
+        assert!(diffusion_map(&negative, 2, Density::Removed, &ctx(1)).is_err());
+        assert!(diffusion_map(&line(5), 6, Density::Kept, &ctx(1)).is_err());
+    }
+}

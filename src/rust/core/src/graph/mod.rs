@@ -1,0 +1,26 @@
+//! The graph of neighbouring cells, and what follows from it alone.
+//!
+//! Everything here works on an embedding of `n` cells in few dimensions, or on a
+//! graph of `n` cells with about `k` edges each. Nothing reads the file. Memory is
+//! `8 n d` bytes for the embedding and about `40 n k` for a graph.
+//!
+//! What threads do is cut by cell, and no sum goes over a border: results are the
+//! same bits for any number of threads.
+
+mod components;
+mod connectivities;
+mod diffusion;
+mod knn;
+mod neighbors;
+mod paga;
+mod points;
+mod sparse;
+
+pub use components::components;
+pub use connectivities::{Kernel, connectivities};
+pub use diffusion::{Density, DiffusionMap, diffusion_map, diffusion_pseudotime};
+pub use knn::{exact_neighbors, ranked_neighbors};
+pub use neighbors::Neighbors;
+pub use paga::{Paga, paga};
+pub use points::{Metric, Points};
+pub use sparse::Sparse;

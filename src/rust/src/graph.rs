@@ -1,0 +1,232 @@
+//! The graph of neighbouring cells for R.
+
+use extendr_api::prelude::*;
+use scoom_core::ctx::Ctx;
+use scoom_core::error::{Error, Result};
+use scoom_core::graph::{
+    Density, DiffusionMap, Kernel, Metric, Neighbors, Points, Sparse, components, connectivities,
+    diffusion_map, diffusion_pseudotime, exact_neighbors, paga, ranked_neighbors,
+};
+
+use crate::convert::{Args, named, wrong};
+use crate::guard::guard;
+use crate::plan::with_ctx;
+
+/// Distances to the nearest neighbours of the rows of a matrix, and
+/// connectivities.
+///
+/// `args`: `x` in columns and `n_obs`; `k` neighbours of each, itself not counted;
+/// `metric`; `candidates`, positions from one on in columns, or `NULL` to compare all
+/// pairs; `kernel` and, for `"snn"`, `prune`.
+/// @noRd
+#[extendr]
+fn rs_graph_neighbors(args: Robj, ctx: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        let kernel = kernel(&args)?;
+        with_ctx(&ctx, |ctx| {
+            let found = nearest(&args, ctx)?;
+            let graph = connectivities(&found, kernel, ctx)?;
+            let n_components = components(&graph).iter().max().map_or(0, |last| last + 1);
+            Ok(named(vec![
+                ("distances", by_columns(&found.distances().transposed())?),
+                ("connectivities", by_columns(&graph)?),
+                ("n_components", n_components.into()),
+            ]))
+        })
+    })
+}
+
+/// The nearest neighbours as a table: `index` from one on and `distance`, cells in
+/// rows, without the cell itself. `args` as of `rs_graph_neighbors()`.
+/// @noRd
+#[extendr]
+fn rs_graph_nearest(args: Robj, ctx: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        with_ctx(&ctx, |ctx| table(&nearest(&args, ctx)?))
+    })
+}
+
+/// The table that a matrix of distances (`p`, `i`, `x` of its columns) holds;
+/// `index` is `NULL` where its rows have different numbers of entries.
+/// @noRd
+#[extendr]
+fn rs_graph_table(args: Robj) -> Robj {
+    guard(|| {
+        let distances = square(&Args::new(&args))?.transposed();
+        match Neighbors::from_distances(&distances) {
+            Ok(found) => table(&found),
+            Err(_) => Ok(named(vec![("index", NULL.into()), ("distance", NULL.into())])),
+        }
+    })
+}
+
+/// The component of each cell, from one on, of a graph (`p`, `i`, `x`).
+/// @noRd
+#[extendr]
+fn rs_graph_components(args: Robj) -> Robj {
+    guard(|| {
+        let graph = square(&Args::new(&args))?;
+        Ok(components(&graph).iter().map(|&c| c as i32 + 1).collect_robj())
+    })
+}
+
+/// Diffusion components of a symmetric graph (`p`, `i`, `x`): `values` and, in
+/// columns, `vectors`. `args`: `n_comps`, how many; `kind`, `"diffusion"` or
+/// `"laplacian"`.
+/// @noRd
+#[extendr]
+fn rs_graph_diffusion(args: Robj, ctx: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        let (graph, n_comps) = (square(&args)?, args.count("n_comps")?);
+        let density = match args.text("kind")?.as_str() {
+            "diffusion" => Density::Removed,
+            "laplacian" => Density::Kept,
+            _ => return Err(wrong("kind", "is not known")),
+        };
+        let map = with_ctx(&ctx, |ctx| diffusion_map(&graph, n_comps, density, ctx))?;
+        Ok(named(vec![("values", map.values.into()), ("vectors", map.vectors.into())]))
+    })
+}
+
+/// Diffusion pseudotime from the cell `root`, counted from one, by `values` and
+/// `vectors` of diffusion components and the `component` of each cell.
+/// @noRd
+#[extendr]
+fn rs_graph_pseudotime(args: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        let map =
+            DiffusionMap { values: args.numbers("values")?, vectors: args.numbers("vectors")? };
+        let component: Vec<u32> = args.integers("component")?.iter().map(|&c| c as u32).collect();
+        let root = args.count("root")?;
+        if root == 0 || root > component.len() {
+            return Err(wrong("root", "is no cell"));
+        }
+        if map.vectors.len() != map.values.len() * component.len() {
+            return Err(wrong("vectors", "do not fit the cells"));
+        }
+        Ok(diffusion_pseudotime(&map, root - 1, &component))
+    })
+}
+
+/// Connectivities of `args$n_groups` groups (`groups`: codes from zero) in a graph of
+/// distances (`p`, `i`, `x` of its columns).
+/// @noRd
+#[extendr]
+fn rs_graph_paga(args: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        let distances = square(&args)?.transposed();
+        let (groups, n_groups) = (args.codes("groups")?, args.count("n_groups")?);
+        if groups.len() != distances.len() {
+            return Err(wrong("groups", "do not fit the graph"));
+        }
+        if groups.iter().flatten().any(|&group| group as usize >= n_groups) {
+            return Err(wrong("groups", "are more than there are"));
+        }
+        let found = paga(&distances, &groups, n_groups);
+        let sizes: Vec<f64> = found.sizes.iter().map(|&size| size as f64).collect();
+        Ok(named(vec![
+            ("connectivities", found.connectivities.into()),
+            ("tree", found.tree.into()),
+            ("sizes", sizes.into()),
+        ]))
+    })
+}
+
+fn nearest(args: &Args, ctx: &Ctx) -> Result<Neighbors> {
+    let (x, n_obs, k) = (args.doubles("x")?, args.count("n_obs")?, args.count("k")?);
+    if n_obs == 0 || x.len() % n_obs != 0 {
+        return Err(wrong("x", "is no matrix of cells"));
+    }
+    let metric =
+        Metric::from_name(&args.text("metric")?).ok_or_else(|| wrong("metric", "is not known"))?;
+    let needed = 8 * x.len() as u64 + 12 * (n_obs as u64) * (k as u64);
+    ctx.check_budget(|| format!("finding {k} neighbours of {n_obs} cells"), needed)?;
+    let points = Points::from_columns(x, n_obs, metric)?;
+    if args.get("candidates").is_none() {
+        return exact_neighbors(&points, k, ctx);
+    }
+    let candidates = args.integers("candidates")?;
+    if candidates.len() % n_obs != 0 {
+        return Err(wrong("candidates", "is no matrix of cells"));
+    }
+    ranked_neighbors(&points, candidates, k, ctx)
+}
+
+fn kernel(args: &Args) -> Result<Kernel> {
+    match args.text("kernel")?.as_str() {
+        "umap" => Ok(Kernel::Umap),
+        "gaussian" => Ok(Kernel::Gaussian),
+        "snn" => Ok(Kernel::SharedNeighbors { prune: args.number("prune")? }),
+        _ => Err(wrong("kernel", "is not known")),
+    }
+}
+
+/// Cells in rows, as R keeps a matrix; positions from one on.
+fn table(found: &Neighbors) -> Result<Robj> {
+    let (n, k) = (found.len(), found.k);
+    let mut index = vec![0_i32; n * k];
+    let mut distance = vec![0.0; n * k];
+    for i in 0..n {
+        let (neighbors, distances) = found.of(i);
+        for (at, (&j, &d)) in neighbors.iter().zip(distances).enumerate() {
+            index[at * n + i] = position(j as usize)? + 1;
+            distance[at * n + i] = d;
+        }
+    }
+    Ok(named(vec![("index", index.into()), ("distance", distance.into())]))
+}
+
+/// The parts of R's matrix of sorted columns whose columns are the rows of
+/// `matrix`.
+fn by_columns(matrix: &Sparse) -> Result<Robj> {
+    let offsets = matrix.offsets.iter().map(|&at| position(at)).collect::<Result<Vec<i32>>>()?;
+    let rows: Vec<i32> = matrix.columns.iter().map(|&j| j as i32).collect();
+    Ok(named(vec![
+        ("p", offsets.into()),
+        ("i", rows.into()),
+        ("x", matrix.values.as_slice().into()),
+    ]))
+}
+
+fn position(at: usize) -> Result<i32> {
+    i32::try_from(at).map_err(|_| Error::TooLarge {
+        message: "the graph has more than 2^31 - 1 edges, which R's sparse matrices can't hold"
+            .into(),
+    })
+}
+
+/// A matrix whose rows are the columns of R's (`p`, `i`, `x`).
+fn square(args: &Args) -> Result<Sparse> {
+    let (p, i, x) = (args.integers("p")?, args.integers("i")?, args.doubles("x")?);
+    let bad = || wrong("p", "is no square sparse matrix");
+    let n = p.len().checked_sub(1).ok_or_else(bad)?;
+    let offsets = p
+        .iter()
+        .map(|&at| usize::try_from(at).map_err(|_| bad()))
+        .collect::<Result<Vec<usize>>>()?;
+    let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+    if offsets[0] != 0 || !rising || offsets[n] != i.len() || i.len() != x.len() {
+        return Err(bad());
+    }
+    let columns = i
+        .iter()
+        .map(|&j| u32::try_from(j).ok().filter(|&j| (j as usize) < n).ok_or_else(bad))
+        .collect::<Result<Vec<u32>>>()?;
+    Ok(Sparse { offsets, columns, values: x.to_vec() })
+}
+
+extendr_module! {
+    mod graph;
+    fn rs_graph_neighbors;
+    fn rs_graph_nearest;
+    fn rs_graph_table;
+    fn rs_graph_components;
+    fn rs_graph_diffusion;
+    fn rs_graph_pseudotime;
+    fn rs_graph_paga;
+}

@@ -1,0 +1,232 @@
+test_that("Leiden on pbmc3k finds the published clusters, as well as scanpy", {
+  skip_if_not_installed("igraph")
+  reference <- reference_index("graph")$pbmc3k
+  scanpy <- reference_table("graph", "leiden")
+  x <- pbmc3k_components() |> find_neighbors(n_neighbors = 15, n_pcs = 50)
+  seeds <- 0:3
+  for (seed in seeds) {
+    x <- cluster_leiden(x, resolution = 0.5, seed = seed)
+    found <- x$obs$leiden
+    known <- !is.na(x$obs$louvain)
+    expect_gt(adjusted_rand_index(found[known], x$obs$louvain[known]), 0.8)
+    # Each seed agrees with scanpy's seeds as these do with each other.
+    against <- vapply(scanpy, adjusted_rand_index, 0, found)
+    expect_gt(mean(against), reference$leiden_seed_to_seed_mean - 0.02)
+    ratio <- x$uns$leiden$modularity / mean(reference$leiden_modularity)
+    expect_gt(ratio, 0.995)
+    expect_lt(ratio, 1.005)
+  }
+})
+
+test_that("modularity is that of the formula", {
+  skip_if_not_installed("igraph")
+  x <- find_neighbors(open_reduced()) |> cluster_leiden()
+  graph <- x$obsp$connectivities
+  group <- x$obs$leiden
+  total <- sum(graph)
+  inside <- sum(vapply(
+    levels(group),
+    \(g) sum(graph[group == g, group == g]),
+    0
+  ))
+  degrees <- rowsum(Matrix::rowSums(graph), group)
+  wanted <- inside / total - sum((degrees / total)^2)
+  expect_equal(x$uns$leiden$modularity, wanted, tolerance = 1e-10)
+})
+
+test_that("clusters are named from the largest to the smallest", {
+  skip_if_not_installed("igraph")
+  x <- suppressMessages(find_neighbors(blobs(), n_neighbors = 10))
+  for (cluster in list(cluster_leiden, cluster_louvain)) {
+    y <- cluster(x, resolution = 0.1, key = "found")
+    expect_s3_class(y$obs$found, "factor")
+    expect_equal(levels(y$obs$found), c("0", "1", "2"))
+    expect_equal(as.vector(table(y$obs$found)), c(40, 30, 20))
+    expect_equal(adjusted_rand_index(y$obs$found, y$obs$blob), 1)
+  }
+  expect_equal(by_size(c(7, 7, 2, 9, 9)), factor(c(0, 0, 2, 1, 1), 0:2))
+  expect_equal(levels(by_size(rep(1:12, 12:1)))[11:12], c("10", "11"))
+  expect_equal(levels(by_size(integer())), character())
+})
+
+test_that("each resolution is what it is alone", {
+  skip_if_not_installed("igraph")
+  x <- find_neighbors(open_reduced())
+  several <- cluster_leiden(x, resolution = c(0.25, 1, 2), seed = 3)
+  alone <- cluster_leiden(x, resolution = 2, seed = 3)
+  expect_identical(several$obs$leiden_2, alone$obs$leiden)
+  expect_identical(
+    several$uns$leiden_2$modularity,
+    alone$uns$leiden$modularity
+  )
+  sizes <- vapply(
+    c("leiden_0.25", "leiden_1", "leiden_2"),
+    \(key) nlevels(several$obs[[key]]),
+    0L
+  )
+  expect_true(all(diff(sizes) > 0))
+  louvain <- cluster_louvain(x, resolution = c(0.5, 2))
+  expect_lt(nlevels(louvain$obs$louvain_0.5), nlevels(louvain$obs$louvain_2))
+  cpm <- cluster_leiden(x, resolution = 0.05, objective = "CPM")
+  expect_gt(nlevels(cpm$obs$leiden), 1)
+})
+
+test_that("a seed gives the same clusters, and the session's seed stays", {
+  skip_if_not_installed("igraph")
+  x <- find_neighbors(open_reduced())
+  withr::with_seed(1, {
+    before <- get(".Random.seed", globalenv())
+    first <- cluster_leiden(x, resolution = 2, seed = 8)$obs$leiden
+    louvain <- cluster_louvain(x, seed = 8)$obs$louvain
+    kmeans <- cluster_kmeans(x, 5, seed = 8)$obs$kmeans
+    expect_identical(get(".Random.seed", globalenv()), before)
+  })
+  withr::with_seed(2, kind = "Wichmann-Hill", code = {
+    expect_identical(cluster_leiden(x, 2, seed = 8)$obs$leiden, first)
+    expect_identical(cluster_louvain(x, seed = 8)$obs$louvain, louvain)
+    expect_identical(cluster_kmeans(x, 5, seed = 8)$obs$kmeans, kmeans)
+    expect_equal(RNGkind()[[1]], "Wichmann-Hill")
+  })
+})
+
+test_that("a session without random numbers has none after", {
+  env <- globalenv()
+  old <- get0(".Random.seed", env, inherits = FALSE)
+  withr::defer(if (!is.null(old)) assign(".Random.seed", old, env))
+  suppressWarnings(rm(".Random.seed", envir = env))
+  drawn <- with_own_seed(4, stats::runif(2))
+  expect_false(exists(".Random.seed", env, inherits = FALSE))
+  expect_identical(with_own_seed(4, stats::runif(2)), drawn)
+  expect_error(with_own_seed(4, stop("here")), "here")
+  expect_false(exists(".Random.seed", env, inherits = FALSE))
+})
+
+test_that("groups are divided on their own part of the graph", {
+  skip_if_not_installed("igraph")
+  x <- find_neighbors(open_reduced()) |> cluster_leiden(resolution = 0.5)
+  parent <- x$obs$leiden
+  x <- cluster_leiden(x, within = "leiden", groups = "1", key = "part")
+  part <- x$obs$part
+  expect_identical(
+    part[parent != "1"],
+    factor(parent, levels(part))[parent != "1"]
+  )
+  inside <- as.character(part[parent == "1"])
+  expect_match(inside, "^1,[0-9]+$")
+  expect_gt(length(unique(inside)), 1)
+  expect_equal(levels(part)[1:2], c("0", "1,0"))
+  # The same cells alone.
+  alone <- cluster_leiden(x[which(parent == "1"), ])$obs$leiden
+  expect_equal(inside, paste0("1,", alone))
+  expect_null(x$uns$part$modularity)
+
+  all <- cluster_louvain(x, within = "leiden", key = "all")$obs$all
+  expect_true(all(sub(",.*", "", all) == as.character(parent)))
+  by_kmeans <- cluster_kmeans(x, 2, within = "leiden", key = "k")$obs$k
+  expect_equal(nlevels(by_kmeans), 2 * nlevels(parent))
+})
+
+test_that("k-means and merging find blobs", {
+  x <- blobs()
+  x <- cluster_kmeans(x, n_clusters = 3)
+  expect_equal(adjusted_rand_index(x$obs$kmeans, x$obs$blob), 1)
+  expect_equal(as.vector(table(x$obs$kmeans)), c(40, 30, 20))
+  rep <- without_names(x$obsm$X_pca)
+  centers <- rowsum(rep, x$obs$kmeans) / c(40, 30, 20)
+  expect_equal(x$uns$kmeans$centers, without_names(centers))
+  spread <- rowSums((rep - centers[x$obs$kmeans, ])^2)
+  within <- as.vector(rowsum(spread, x$obs$kmeans))
+  expect_equal(x$uns$kmeans$within_ss, within)
+
+  for (linkage in c("ward.D2", "average", "complete", "single")) {
+    y <- cluster_hierarchical(x, n_clusters = 3, linkage = linkage)
+    expect_equal(adjusted_rand_index(y$obs$hierarchical, x$obs$blob), 1)
+    wanted <- stats::hclust(stats::dist(rep), linkage)
+    expect_equal(y$uns$hierarchical$merge, wanted$merge)
+    expect_equal(y$uns$hierarchical$height, wanted$height)
+  }
+})
+
+test_that("means of groups are merged in place of cells", {
+  x <- blobs()
+  x$obs$fine <- rep(c("a", "b", "c", "d", NA), length.out = 90)
+  x$obs$fine <- ifelse(is.na(x$obs$fine), NA, paste0(x$obs$blob, x$obs$fine))
+  local_quiet()
+  x <- cluster_hierarchical(x, 3, group_by = "fine")
+  found <- x$obs$hierarchical
+  expect_identical(is.na(found), is.na(x$obs$fine))
+  used <- !is.na(found)
+  expect_equal(adjusted_rand_index(found[used], x$obs$blob[used]), 1)
+  expect_equal(x$uns$hierarchical$labels, sort(unique(x$obs$fine[used])))
+  rep <- without_names(x$obsm$X_pca)[used, ]
+  groups <- x$obs$fine[used]
+  means <- rowsum(rep, groups) / as.vector(table(groups))
+  wanted <- stats::hclust(stats::dist(means), "ward.D2")
+  expect_equal(x$uns$hierarchical$height, wanted$height)
+})
+
+test_that("bad input is refused", {
+  x <- blobs()
+  expect_snapshot(error = TRUE, {
+    cluster_leiden(x)
+    cluster_kmeans(x, n_clusters = 91)
+    cluster_kmeans(x, n_clusters = 3, use_rep = "X_harmony")
+    cluster_kmeans(x, n_clusters = 3, groups = "b1")
+    cluster_kmeans(x, n_clusters = 3, within = "blob", groups = "b7")
+    cluster_hierarchical(x, n_clusters = 91)
+    cluster_hierarchical(x, n_clusters = 2, group_by = "blob", within = "blob")
+  })
+  x <- suppressMessages(find_neighbors(x, n_neighbors = 10))
+  expect_error(
+    cluster_leiden(x, neighbors = "other"),
+    class = "scoom_error_neighbors_missing"
+  )
+  skip_if_not_installed("igraph")
+  expect_snapshot(error = TRUE, {
+    cluster_leiden(x, resolution = c(1, NA))
+    cluster_leiden(x, resolution = numeric())
+    cluster_leiden(x, objective = "quality")
+    cluster_louvain(x, seed = 1.5)
+    cluster_louvain(x, within = "nothing")
+  })
+  expect_missing_package(cluster_leiden(x), "igraph")
+  expect_missing_package(cluster_louvain(x), "igraph")
+  graph <- x$obsp$connectivities
+  graph[1, 2] <- 0.123
+  x$obsp$connectivities <- graph
+  expect_error(cluster_leiden(x), class = "scoom_error_invalid_graph")
+})
+
+test_that("values that are not finite are named", {
+  x <- blobs()
+  rep <- without_names(x$obsm$X_pca)
+  rep[4, 3] <- Inf
+  x$obsm$X_pca <- rep
+  for (cluster in list(cluster_kmeans, cluster_hierarchical)) {
+    error <- expect_error(
+      cluster(x, n_clusters = 2),
+      class = "scoom_error_invalid_values"
+    )
+    expect_match(conditionMessage(error), "cell 4")
+  }
+})
+
+test_that("merging too many cells names the way out", {
+  x <- open_example()
+  x <- x[rep(seq_len(n_obs(x)), length.out = 4000), ]
+  x$obsm$X_pca <- matrix(stats::runif(8000), 4000)
+  withr::local_options(scoom.memory = "100MB")
+  error <- expect_error(
+    cluster_hierarchical(x, 3),
+    class = "scoom_error_over_budget"
+  )
+  expect_match(conditionMessage(error), "group_by")
+})
+
+test_that("k-means that does not converge warns", {
+  x <- open_reduced()
+  expect_warning(
+    cluster_kmeans(x, 20, max_iterations = 1, n_starts = 1),
+    class = "scoom_warning_not_converged"
+  )
+})

@@ -1,0 +1,97 @@
+test_that("neighbours stay together as with umap-learn", {
+  skip_if_not_installed("uwot")
+  reference <- reference_index("graph")$pbmc3k
+  x <- pbmc3k_components() |> find_neighbors() |> run_umap()
+  layout <- x$obsm$X_umap
+  expect_equal(dim(layout), c(2700, 2))
+  expect_true(all(is.finite(layout)))
+  found <- trustworthiness(x$obsm$X_pca, layout)
+  expect_gt(found, min(reference$umap_trustworthiness) - 0.01)
+})
+
+test_that("a seed gives the same layout, whatever the threads", {
+  skip_if_not_installed("uwot")
+  x <- find_neighbors(open_reduced())
+  for (batch in c(FALSE, TRUE)) {
+    layout <- function(...) {
+      run_umap(x, n_epochs = 30, batch = batch, ...)$obsm$X_umap
+    }
+    withr::with_seed(1, {
+      before <- get(".Random.seed", globalenv())
+      one <- layout(threads = 1)
+      expect_identical(get(".Random.seed", globalenv()), before)
+    })
+    expect_identical(layout(threads = 2), one)
+    expect_false(identical(layout(seed = 1), one))
+  }
+})
+
+test_that("the layout starts from the graph Laplacian", {
+  x <- find_neighbors(open_reduced())
+  ctx <- scoom_ctx(2, FALSE, "test")
+  start <- umap_start(x, "spectral", 2, "neighbors", 0, ctx, NULL)
+  graph <- as.matrix(x$obsp$connectivities)
+  degree <- rowSums(graph)
+  laplacian <- diag(700) - graph / sqrt(outer(degree, degree))
+  found <- eigen(laplacian, symmetric = TRUE)
+  wanted <- found$vectors[, 699:698]
+  expect_equal(max(abs(start)), 10, tolerance = 1e-3)
+  expect_gt(min(abs(diag(stats::cor(start, wanted)))), 0.999999)
+})
+
+test_that("arguments reach the layout", {
+  skip_if_not_installed("uwot")
+  x <- find_neighbors(open_reduced())
+  x <- run_umap(
+    x,
+    n_components = 3,
+    n_epochs = 20,
+    init = "rep",
+    key = "X_three"
+  )
+  expect_equal(dim(x$obsm$X_three), c(700, 3))
+  expect_equal(colnames(x$obsm$X_three), c("UMAP1", "UMAP2", "UMAP3"))
+  expect_equal(x$uns$X_three$params$init, "rep")
+  start <- x$obsm$X_pca[, 1:2]
+  x <- run_umap(x, n_epochs = 20, init = start)
+  expect_equal(x$uns$umap$params$min_dist, 0.5)
+  near <- run_umap(x, n_epochs = 100, init = start, min_dist = 0.01)
+  far <- run_umap(x, n_epochs = 100, init = start, min_dist = 1)
+  nearest <- \(m) {
+    stats::median(apply(as.matrix(stats::dist(m)), 1, \(d) sort(d)[2]))
+  }
+  expect_lt(nearest(near$obsm$X_umap), nearest(far$obsm$X_umap))
+})
+
+test_that("a graph in pieces starts from the embedding", {
+  skip_if_not_installed("uwot")
+  x <- suppressMessages(find_neighbors(blobs(apart = 100), n_neighbors = 8))
+  expect_message(
+    x <- run_umap(x, n_epochs = 20),
+    class = "scoom_message_disconnected_graph"
+  )
+  layout <- x$obsm$X_umap
+  centers <- rowsum(layout, x$obs$blob) / c(40, 30, 20)
+  spread <- max(abs(layout - centers[x$obs$blob, ]))
+  expect_gt(min(stats::dist(centers)), spread)
+})
+
+test_that("bad input is refused", {
+  x <- blobs(apart = 1)
+  expect_error(run_umap(x), class = "scoom_error_neighbors_missing")
+  x <- find_neighbors(x, n_neighbors = 8)
+  expect_missing_package(run_umap(x), "uwot")
+  skip_if_not_installed("uwot")
+  expect_snapshot(error = TRUE, {
+    run_umap(x, n_components = 0)
+    run_umap(x, min_dist = 2)
+    run_umap(x, init = "random")
+    run_umap(x, init = matrix(0, 3, 2))
+    run_umap(x, n_components = 6, init = "rep")
+  })
+  # Selected cells have lost some of their neighbours.
+  expect_error(
+    run_umap(x[1:60, ]),
+    class = "scoom_error_incomplete_graph"
+  )
+})
