@@ -88,7 +88,8 @@ rs_graph_table <- function(args) .Call(wrap__rs_graph_table, args)
 rs_graph_components <- function(args) .Call(wrap__rs_graph_components, args)
 
 #' Diffusion components of a symmetric graph (`p`, `i`, `x`): `values` and, in
-#' columns, `vectors`. `args$n_comps`: how many.
+#' columns, `vectors`. `args`: `n_comps`, how many; `kind`, `"diffusion"` or
+#' `"laplacian"`.
 #' @noRd
 rs_graph_diffusion <- function(args, ctx) .Call(wrap__rs_graph_diffusion, args, ctx)
 

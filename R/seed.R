@@ -1,26 +1,34 @@
-# Random numbers of other packages, without a trace in the session.
+# Random numbers of R and other packages, without a trace in the session.
 
-#' Evaluate `code` with R's generator started at `seed`
-#'
-#' The generators are named, because a user may have chosen others, and the
-#' session's state is put back.
-#' @noRd
-with_own_seed <- function(seed, code) {
+# Runs code that may use random numbers without moving the user's.
+with_seed_kept <- function(code) {
   env <- globalenv()
-  old <- get0(".Random.seed", env, inherits = FALSE)
+  old <- env$.Random.seed
   kinds <- RNGkind()
   on.exit({
     if (is.null(old)) {
       suppressWarnings(RNGkind(kinds[[1]], kinds[[2]], kinds[[3]]))
-      rm(".Random.seed", envir = env)
+      rm(
+        list = intersect(".Random.seed", ls(env, all.names = TRUE)),
+        envir = env
+      )
     } else {
-      assign(".Random.seed", old, envir = env)
+      env$.Random.seed <- old
     }
   })
-  set.seed(seed, "Mersenne-Twister", "Inversion", "Rejection")
-  force(code)
+  code
 }
 
-check_seed <- function(seed, call = caller_env()) {
+# Runs code with R's generators started at `seed`. They are named, because a user
+# may have chosen others.
+with_own_seed <- function(seed, code) {
+  with_seed_kept({
+    set.seed(seed, "Mersenne-Twister", "Inversion", "Rejection")
+    code
+  })
+}
+
+# R's generators take integers.
+check_r_seed <- function(seed, call = caller_env()) {
   check_count(seed, max = .Machine$integer.max, arg = "seed", call = call)
 }

@@ -61,20 +61,3 @@ take_rows_of_array <- function(value, index) {
   missing_args <- rep(list(quote(expr = )), length(dim(value)) - 1)
   do.call(`[`, c(list(value, index), missing_args, list(drop = FALSE)))
 }
-
-# Runs code that may use random numbers without moving the user's.
-with_seed_kept <- function(code) {
-  env <- globalenv()
-  old <- env$.Random.seed
-  on.exit({
-    if (is.null(old)) {
-      rm(
-        list = intersect(".Random.seed", ls(env, all.names = TRUE)),
-        envir = env
-      )
-    } else {
-      env$.Random.seed <- old
-    }
-  })
-  code
-}

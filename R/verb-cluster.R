@@ -163,7 +163,7 @@ cluster_graph <- function(
 ) {
   check_resolution(resolution, call)
   check_string(key, call = call)
-  check_seed(seed, call)
+  check_r_seed(seed, call)
   check_suggested("igraph", "install.packages", call)
   graph <- graph_matrix(x, neighbors, "connectivities", call)
   check_symmetric(graph, neighbors, call)
@@ -369,7 +369,7 @@ cluster_kmeans <- function(
   check_count(n_starts, min = 1)
   check_count(max_iterations, min = 1)
   check_string(key)
-  check_seed(seed)
+  check_r_seed(seed)
   rep <- embedding(x, use_rep, n_pcs, call)
   check_finite(rep, use_rep, call)
   parts <- cluster_parts(x, within, groups, call)

@@ -289,7 +289,7 @@ paga_layout <- function(
   layout <- check_choice(layout, c("fr", "kk", "tree"))
   check_number(threshold, min = 0, max = 1)
   check_string(key)
-  check_seed(seed)
+  check_r_seed(seed)
   check_suggested("igraph", "install.packages", call)
   keys <- field(x, "slots")$uns$keys
   if (!key %in% keys) {

@@ -64,7 +64,7 @@ run_umap <- function(
   check_count(n_epochs, min = 1, allow_null = TRUE)
   check_flag(batch)
   check_string(key)
-  check_seed(seed)
+  check_r_seed(seed)
   check_suggested("uwot", "install.packages", call)
   ctx <- scoom_ctx(threads, FALSE, "UMAP", call)
   table <- neighbor_table(x, neighbors, call)

@@ -81,24 +81,12 @@ test_that("a seed gives the same clusters, and the session's seed stays", {
     kmeans <- cluster_kmeans(x, 5, seed = 8)$obs$kmeans
     expect_identical(get(".Random.seed", globalenv()), before)
   })
-  withr::with_seed(2, kind = "Wichmann-Hill", code = {
+  withr::with_seed(2, .rng_kind = "Wichmann-Hill", code = {
     expect_identical(cluster_leiden(x, 2, seed = 8)$obs$leiden, first)
     expect_identical(cluster_louvain(x, seed = 8)$obs$louvain, louvain)
     expect_identical(cluster_kmeans(x, 5, seed = 8)$obs$kmeans, kmeans)
     expect_equal(RNGkind()[[1]], "Wichmann-Hill")
   })
-})
-
-test_that("a session without random numbers has none after", {
-  env <- globalenv()
-  old <- get0(".Random.seed", env, inherits = FALSE)
-  withr::defer(if (!is.null(old)) assign(".Random.seed", old, env))
-  suppressWarnings(rm(".Random.seed", envir = env))
-  drawn <- with_own_seed(4, stats::runif(2))
-  expect_false(exists(".Random.seed", env, inherits = FALSE))
-  expect_identical(with_own_seed(4, stats::runif(2)), drawn)
-  expect_error(with_own_seed(4, stop("here")), "here")
-  expect_false(exists(".Random.seed", env, inherits = FALSE))
 })
 
 test_that("groups are divided on their own part of the graph", {

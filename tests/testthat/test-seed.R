@@ -1,0 +1,11 @@
+test_that("a session without random numbers has none after", {
+  env <- globalenv()
+  old <- get0(".Random.seed", env, inherits = FALSE)
+  withr::defer(if (!is.null(old)) assign(".Random.seed", old, env))
+  suppressWarnings(rm(".Random.seed", envir = env))
+  drawn <- with_own_seed(4, stats::runif(2))
+  expect_false(exists(".Random.seed", env, inherits = FALSE))
+  expect_identical(with_own_seed(4, stats::runif(2)), drawn)
+  expect_error(with_own_seed(4, stop("here")), "here")
+  expect_false(exists(".Random.seed", env, inherits = FALSE))
+})
