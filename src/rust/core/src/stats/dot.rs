@@ -1,7 +1,6 @@
-//! The dot product, one for all sums of products in here.
+//! Sums and sums of products, in lanes that vector registers can hold.
 
-/// The sum of the products, in four lanes of fixed order, which vector registers
-/// can hold.
+/// The sum of the products, in four lanes of fixed order.
 #[must_use]
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut lanes = [0.0; 4];
@@ -10,6 +9,20 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     for (a, b) in heads_a.zip(heads_b) {
         for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
             *lane += a * b;
+        }
+    }
+    (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + rest
+}
+
+/// The sum, in four lanes of fixed order.
+#[must_use]
+pub fn sum(a: &[f64]) -> f64 {
+    let mut lanes = [0.0; 4];
+    let heads = a.chunks_exact(4);
+    let rest: f64 = heads.remainder().iter().sum();
+    for a in heads {
+        for (lane, a) in lanes.iter_mut().zip(a) {
+            *lane += a;
         }
     }
     (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + rest
@@ -25,6 +38,7 @@ mod tests {
             let a: Vec<f64> = (0..n).map(f64::from).collect();
             let want: f64 = a.iter().map(|x| x * x).sum();
             assert_eq!(dot(&a, &a), want);
+            assert_eq!(sum(&a), f64::from(n * (n - 1) / 2));
         }
     }
 }

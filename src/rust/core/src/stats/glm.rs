@@ -4,7 +4,7 @@
 //! same iteration. It ends when the deviance does: where an outcome is separated
 //! by the columns the coefficients have no limit, but the deviance has.
 
-use super::dot::dot;
+use super::dot::{dot, sum};
 use super::log1p::{exp_all, ln_1p_all};
 
 /// Iterations at most; a separated outcome takes about 30.
@@ -135,8 +135,8 @@ impl Logistic {
             half += buffers.fill(trials, hits, &self.coefficients, column);
             let len = end - start;
             let (residuals, weights) = (&buffers.residuals[..len], &buffers.weights[..len]);
-            self.gradient[0] += residuals.iter().sum::<f64>();
-            self.hessian[0] += weights.iter().sum::<f64>();
+            self.gradient[0] += sum(residuals);
+            self.hessian[0] += sum(weights);
             let weighted = &mut buffers.weighted[..len];
             for a in 1..n {
                 let values = column(a - 1);
@@ -144,7 +144,7 @@ impl Logistic {
                 for ((out, w), x) in weighted.iter_mut().zip(weights).zip(values) {
                     *out = w * x;
                 }
-                self.hessian[a * n] += weighted.iter().sum::<f64>();
+                self.hessian[a * n] += sum(weighted);
                 for b in 1..=a {
                     self.hessian[a * n + b] += dot(weighted, column(b - 1));
                 }
@@ -254,7 +254,7 @@ impl Buffers {
             // ln(1 + exp(s)) for each trial, less s for each hit.
             logs[i] = trials[i] * (score.max(0.0) + logs[i]) - hits[i] * score;
         }
-        logs.iter().sum()
+        sum(logs)
     }
 }
 
