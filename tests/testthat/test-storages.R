@@ -29,6 +29,15 @@ answers <- function(x) {
     wilcoxon = as.list(find_markers(logs, group)),
     t_test = as.list(find_markers(logs, group, method = "t-test")),
     pair = as.list(find_markers(logs, group, groups = "a", reference = "b")),
+    design = as.list(find_markers(
+      logs,
+      group,
+      groups = list(ab = c("a", "b")),
+      within = rep(c("u", "v"), each = 60, length.out = n_obs(x)),
+      block = rep(1:4, each = 3, length.out = n_obs(x)),
+      sample_by = rep(1:5, length.out = n_obs(x))
+    )),
+    detection = as.list(find_markers(logs, group, method = "binomial")),
     sums = pseudobulk(x, list(group = group))$counts,
     gene = x$X[, 7],
     blocks = as.matrix(do.call(rbind, chunk_apply(x$X, as.matrix, n = 90)))

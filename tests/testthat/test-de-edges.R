@@ -1,0 +1,210 @@
+# The odd cases of tests between cells: ties, storage, tiny groups, repeated rows.
+
+test_that("unsorted indices, stored zeros and columns give what dense gives", {
+  x <- suppressWarnings(open_fixture("indices"), classes = "scoom_warning")
+  group <- c("a", "b", "a", "b", "a", "b")
+  layers <- c(
+    "csc_explicit_zeros",
+    "csc_unsorted",
+    "explicit_zeros",
+    "unsorted",
+    "indices_int16_indptr_int32"
+  )
+  for (layer in layers) {
+    values <- t(as.matrix(x$layers[[layer]]))
+    for (method in c("wilcoxon", "t-test", "binomial", "auc")) {
+      find <- \(x, ...) {
+        found <- suppressWarnings(suppressMessages(
+          find_markers(x, group, method = method, pseudocount = 1, ...)
+        ))
+        as.list(found)[marker_columns]
+      }
+      expect_equal(find(x, layer = layer), find(values), tolerance = 1e-12)
+    }
+  }
+})
+
+test_that("a million zeros tie without overflow", {
+  n <- 1e6
+  ones <- c(1:40, 600001:600100)
+  values <- Matrix::sparseMatrix(
+    i = rep(1L, length(ones)),
+    j = ones,
+    x = 1.5,
+    dims = c(2, n),
+    dimnames = list(c("some", "none"), NULL)
+  )
+  group <- rep(c("a", "b"), c(600000, 400000))
+  markers <- suppressMessages(find_markers(values, group, groups = "a"))
+  row <- markers[markers$feature == "some", ]
+  # The zeros and the ones are two ties.
+  n1 <- 6e5
+  n2 <- 4e5
+  rank_of <- c((n - 140 + 1) / 2, n - 140 + (140 + 1) / 2)
+  u <- (n1 - 40) * rank_of[1] + 40 * rank_of[2] - n1 * (n1 + 1) / 2
+  d <- u - n1 * n2 / 2
+  ties <- ((n - 140)^3 - (n - 140) + 140^3 - 140) / (n * (n - 1))
+  z <- (d - sign(d) / 2) / sqrt(n1 * n2 / 12 * ((n + 1) - ties))
+  expect_equal(row$statistic, z, tolerance = 1e-8)
+  expect_equal(row$auc, u / (n1 * n2), tolerance = 1e-12)
+  expect_identical(markers$p_value[markers$feature == "none"], 1)
+})
+
+test_that("groups of one and two cells, missing groups and listed ones", {
+  data <- small_matrix()
+  values <- log1p(data$counts * 1.5)
+  group <- as.character(data$groups)
+  group[1] <- "one"
+  group[2:3] <- "two"
+  group[4:9] <- NA
+  expect_warning(
+    markers <- suppressMessages(find_markers(values, group)),
+    class = "scoom_warning_groups_skipped"
+  )
+  expect_setequal(markers$group, c("a", "b", "c", "two"))
+  known <- !is.na(group)
+  check <- function(markers) {
+    for (gene in c("g1", "g4", "g9")) {
+      a <- values[gene, known & group == "two"]
+      b <- values[gene, known & group != "two"]
+      row <- marker_rows(markers, gene, "two")
+      expect_equal(row$statistic, wilcoxon_oracle(a, b)$z, tolerance = 1e-10)
+      expect_identical(row$n_group, 2L)
+    }
+  }
+  check(markers)
+  # A list of groups leaves the rest as it is.
+  check(suppressMessages(find_markers(values, group, groups = "two")))
+  welch <- suppressWarnings(suppressMessages(
+    find_markers(values, group, method = "t-test")
+  ))
+  row <- marker_rows(welch, "g4", "two")
+  want <- stats::t.test(
+    values["g4", known & group == "two"],
+    values["g4", known & group != "two"]
+  )
+  expect_equal(row$p_value, want$p.value, tolerance = 1e-9)
+})
+
+test_that("absent and constant genes have no effect in any method or design", {
+  data <- small_matrix(n_cells = 120)
+  values <- log1p(data$counts * 1.5)
+  block <- rep(c("x", "y"), 60)
+  designs <- list(
+    list(),
+    list(block = block),
+    list(within = block),
+    list(reference = "each")
+  )
+  for (method in c("wilcoxon", "t-test", "binomial")) {
+    for (design in designs) {
+      markers <- suppressMessages(rlang::inject(
+        find_markers(values, data$groups, method = method, !!!design)
+      ))
+      flat <- markers[markers$feature %in% c("g2", "g3"), ]
+      expect_true(all(flat$statistic == 0))
+      expect_true(all(flat$p_value == 1 & flat$log10_p == 0))
+      expect_true(all(flat$log2_fc == 0))
+      expect_false(anyNA(markers$statistic))
+      expect_true(all(markers$p_value >= 0 & markers$p_value <= 1))
+    }
+  }
+})
+
+test_that("a row that is selected twice counts twice", {
+  data <- small_matrix()
+  x <- object_of(t(log1p(data$counts * 1.5)))
+  take <- withr::with_seed(2, sample(60, 150, replace = TRUE))
+  group <- data$groups[take]
+  within <- rep(c("u", "v", "w"), 50)
+  sparse <- methods::as(data$counts[, take] * 1, "CsparseMatrix")
+  for (method in c("wilcoxon", "t-test", "binomial", "auc")) {
+    find <- \(x) {
+      suppressMessages(as.list(
+        find_markers(x, group, within = within, method = method)
+      )[c("statistic", "log2_fc", "auc", "pct_group", "n_group", "within")])
+    }
+    expect_equal(
+      find(x[take, ]),
+      find(log1p(data$counts[, take] * 1.5)),
+      tolerance = 1e-12
+    )
+    sparse@x <- log1p(sparse@x)
+    expect_equal(
+      find(sparse),
+      find(as.matrix(sparse)),
+      tolerance = 1e-12
+    )
+    sparse@x <- expm1(sparse@x)
+  }
+})
+
+test_that("objects of other packages take every option", {
+  skip_if_not_installed("SeuratObject")
+  skip_if_not_installed("SingleCellExperiment")
+  data <- small_matrix(n_cells = 200)
+  sparse <- methods::as(log1p(data$counts * 1.5), "CsparseMatrix")
+  withr::with_seed(7, {
+    frame <- data.frame(
+      group = as.character(data$groups),
+      type = sample(c("t1", "t2"), 200, replace = TRUE),
+      batch = sample(c("x", "y"), 200, replace = TRUE),
+      row.names = colnames(sparse)
+    )
+  })
+  counts <- methods::as(data$counts, "CsparseMatrix")
+  seurat <- suppressWarnings(
+    SeuratObject::CreateSeuratObject(counts, meta.data = frame)
+  )
+  seurat <- SeuratObject::SetAssayData(seurat, "data", new.data = sparse)
+  sce <- SingleCellExperiment::SingleCellExperiment(
+    list(logcounts = sparse / log(2)),
+    colData = frame,
+    rowData = data.frame(odd = rep(c(TRUE, FALSE), 15))
+  )
+  find <- \(x, group, within, block, ...) {
+    suppressMessages(as.list(find_markers(
+      x,
+      group,
+      groups = list(ab = c("a", "b")),
+      reference = "c",
+      within = within,
+      block = block,
+      sample_by = block,
+      alternative = "greater",
+      min_pct = 0.1,
+      n_genes = 9,
+      ...
+    )))
+  }
+  want <- find(sparse, frame$group, frame$type, frame$batch)
+  expect_equal(find(seurat, "group", "type", "batch"), want)
+  expect_equal(find(sce, "group", "type", "batch"), want)
+  odd <- \(var) var$odd
+  got <- find(sce, "group", "type", "batch", features = odd)
+  expect_true(all(got$feature %in% rownames(sparse)[c(TRUE, FALSE)]))
+  expect_identical(
+    got,
+    find(sce, "group", "type", "batch", features = -seq(2, 30, by = 2))
+  )
+})
+
+test_that("features are chosen by a function of the table of genes", {
+  x <- log_chain(open_example())
+  find <- \(...) {
+    suppressMessages(find_markers(x, "cell_type", method = "t-test", ...))
+  }
+  chosen <- find(features = \(var) !startsWith(rownames(var), "MT-"))
+  kept <- !startsWith(var_names(x), "MT-")
+  expect_setequal(chosen$feature, var_names(x)[kept])
+  expect_identical(chosen, find(features = which(kept)))
+  expect_identical(chosen, find(features = -which(!kept)))
+  expect_error(
+    find(features = \(var) "nobody"),
+    class = "scoom_error_gene_missing"
+  )
+  expect_error(
+    find(features = \(var) rep(FALSE, nrow(var))),
+    class = "scoom_error_invalid_input"
+  )
+})
