@@ -17,6 +17,18 @@
 #'   `scran::pairwiseBinom()` tests it; `log2_fc` is the ratio of these fractions, blocks are
 #'   combined by Stouffer's method with their cells as weights.
 #' * `"auc"`: the area under the ROC curve alone, without a test.
+#' * `"lr"`: gene by gene, the logistic regression of the two sides on the gene and the `latent`
+#'   columns against that on `latent` alone, as `stats::glm(family = binomial)` fits them and
+#'   as Seurat's `test.use = "LR"`. `statistic` is the root of the gain in deviance with the
+#'   sign of the gene's coefficient; its square has a chi-square distribution with one degree of
+#'   freedom. Where a gene separates the sides the limit of the deviance is taken. Latent
+#'   columns that are constant within a comparison drop out of it.
+#' * `"logreg"`: one logistic regression of the groups on all genes, with the objective of
+#'   scikit-learn's `LogisticRegression` (`C = 1`), run to convergence. Against the rest all
+#'   groups share one multinomial model, in which each group of the cells is a class, whether
+#'   it is tested or not; against a named group each comparison is a model of its two
+#'   sides. `statistic` is the gene's coefficient; it depends on the scale of the gene and on all
+#'   other genes, and there is no p-value.
 #'
 #' Values are those of the chain of `x` without `scale_genes()`. p-values come from the
 #' tail of the distribution, `log10_p` from the logarithm of the tail, so that p-values below
@@ -54,7 +66,10 @@
 #'
 #' `compat = "scanpy"` gives the numbers of `scanpy.tl.rank_genes_groups()`: no continuity
 #' or tie correction (for `tie_correct` a value you give counts), fold changes from means of
-#' logarithms, rows ordered by the statistic, and cells without a group kept in the rest.
+#' logarithms, rows ordered by the statistic, and cells without a group kept in the rest. For
+#' `"logreg"` the model has the tested groups alone (and the reference where one is named) as
+#' classes; with two classes there is one vector of coefficients, which speaks for the second
+#' group while scanpy files it under the first: its sign is reversed, and so it is here.
 #'
 #' `compat = "seurat_v4"` and `"seurat"` (version 5) give those of `Seurat::FindMarkers()`:
 #' its thresholds (`min_pct` 0.1 and `min_log2_fc` 0.25; 0.01 and 0.1 in version 5) and
@@ -71,7 +86,9 @@
 #' in slices, with a read for each slice. For rank tests 9 bytes for each nonzero value as
 #' far as the budget allows; the rest is kept in a temporary file in
 #' `options(scoom.scratch)`, which is gone when the call ends, by error or interrupt too.
-#' Adjustment takes 8 bytes for each gene and comparison. The table takes 120 bytes a
+#' `"lr"` takes them too, and 100 bytes a cell and thread. `"logreg"` looks at the values some
+#' hundred times: where they fit half of the memory budget, at 10 bytes each, the file is read
+#' once, otherwise at every look, with a message. Adjustment takes 8 bytes for each gene and comparison. The table takes 120 bytes a
 #' row: thresholds and `n_genes` are applied before it is made.
 #'
 #' @param x An object opened by [open_h5ad()], a Seurat object (its `data` and
@@ -91,6 +108,8 @@
 #' @param block A column of the cells (or a vector), such as a batch: cells are compared
 #'   inside blocks alone, and the blocks combined.
 #' @param sample_by A column of the cells (or a vector): the sample of each. Adds columns.
+#' @param latent Covariates for `method = "lr"`: names of columns of the cells, or a named list of
+#'   vectors with a value for each cell. `NULL`: none.
 #' @param layer A layer (an assay of a SingleCellExperiment) to test instead of the
 #'   default matrix.
 #' @param use_raw Test `raw`.
@@ -133,7 +152,7 @@
 #' * `statistic`: the normal deviate z, or t. Positive: higher in the group.
 #' * `p_value`, `p_adj`, `log10_p`: by `alternative`, adjusted, its decimal logarithm.
 #' * `auc`: the probability that a cell of the group is above one of the reference;
-#'   `NA` for t-tests.
+#'   `NA` unless values are ranked.
 #' * `mean_group`, `mean_reference`: means of the expression before the logarithm.
 #' * `pct_group`, `pct_reference`: fractions of cells with a nonzero value.
 #' * `n_group`, `n_reference`: numbers of cells.
@@ -153,6 +172,7 @@
 #' van Elteren (1960) Bull. Int. Stat. Inst. 37, 351. Stouffer et al. (1949) The American
 #' Soldier 1. Chan, Golub & LeVeque (1983) Am. Stat. 37, 242. Soneson & Robinson (2018)
 #' Nat. Methods 15, 255. Squair et al. (2021) Nat. Commun. 12, 5692.
+#' Ntranos et al. (2019) Nat. Methods 16, 163. Pedregosa et al. (2011) JMLR 12, 2825.
 #' @seealso [top_markers()], [filter_markers()], [as_seurat_markers()],
 #'   [compare_methods()], [bootstrap_markers()]; [pseudobulk()] for comparing conditions
 #' @export
@@ -179,11 +199,20 @@ find_markers <- function(
   group_by = NULL,
   groups = NULL,
   reference = "rest",
-  method = c("wilcoxon", "t-test", "t-test_overestim_var", "binomial", "auc"),
+  method = c(
+    "wilcoxon",
+    "t-test",
+    "t-test_overestim_var",
+    "binomial",
+    "auc",
+    "logreg",
+    "lr"
+  ),
   exclude = NULL,
   within = NULL,
   block = NULL,
   sample_by = NULL,
+  latent = NULL,
   layer = NULL,
   use_raw = FALSE,
   features = NULL,
@@ -223,7 +252,7 @@ find_markers <- function(
     rank_by = rank_by
   )
   check_marker_options(asked, call)
-  check_method_options(method, block, sample_by, NULL, asked, call)
+  check_method_options(method, block, sample_by, latent, asked, call)
   rules <- conventions(compat, method, asked)
 
   source <- de_source(x, layer, use_raw, "tested", call)
@@ -265,14 +294,24 @@ find_markers <- function(
     length(source$genes)
   )
   args <- engine_args(units, asked, rules, plan, n_features)
-  columns <- run_marker_test(
+  running <- list(
+    threads = threads,
+    BPPARAM = BPPARAM,
+    progress = progress,
+    call = call
+  )
+  columns <- switch(
     method,
-    plan,
-    args,
-    threads,
-    BPPARAM,
-    progress,
-    call
+    logreg = inject(
+      run_logreg(plan, args, contrasts$to_rest, rules$scanpy, !!!running)
+    ),
+    lr = inject(run_lr(
+      plan,
+      args,
+      latent_values(source, latent, call),
+      !!!running
+    )),
+    inject(run_marker_test(method, plan, args, !!!running))
   )
   call_of <- list(
     method = method,
@@ -300,7 +339,9 @@ marker_methods <- c(
   "t-test",
   "t-test_overestim_var",
   "binomial",
-  "auc"
+  "auc",
+  "logreg",
+  "lr"
 )
 p_adjust_methods <- c("BH", "BY", "bonferroni", "holm", "none")
 marker_orders <- c("auc", "statistic", "p_value", "log2_fc")
@@ -386,6 +427,25 @@ check_method_options <- function(
       refuse(name, "wilcoxon")
     }
   }
+}
+
+# Covariates as a named list of vectors, one value for each cell.
+latent_values <- function(source, latent, call) {
+  if (!length(latent)) {
+    return(list())
+  }
+  if (is.character(latent) && !anyNA(latent)) {
+    latent <- set_names(lapply(latent, source$column), latent)
+  }
+  if (!is.list(latent) || !is_named(latent)) {
+    what <- "names of columns of the cells, or a named list of values"
+    abort_type(latent, what, "latent", call)
+  }
+  latent <- as.list(latent)
+  for (name in names(latent)) {
+    check_cell_values(latent[[name]], source$n_cells, name, call)
+  }
+  latent
 }
 
 # Runs the engine's test of a method; columns that a method does not fill are NA.

@@ -145,18 +145,24 @@ find_strata <- function(contrasts, units, parts) {
 keep_strata <- function(strata, min_cells, min_block_cells, blocked) {
   smaller <- pmin(strata$n_group, strata$n_reference)
   usable <- smaller >= if (blocked) min_block_cells else min_cells
-  total <- \(n) stats::ave(n * usable, strata$comparison, FUN = sum)
+  total <- \(n) sum_by(n * usable, strata$comparison)
   enough <- pmin(total(strata$n_group), total(strata$n_reference)) >= min_cells
   any_usable <- total(rep(1, nrow(strata))) > 0
   reason <- rep(NA_character_, nrow(strata))
   few <- if (min_cells == 2) "fewer than 2" else paste("fewer than", min_cells)
   reason[!enough] <- paste(few, "cells on a side")
   if (blocked) {
-    whole <- \(n) stats::ave(n, strata$comparison, FUN = sum)
+    whole <- \(n) sum_by(n, strata$comparison)
     both <- pmin(whole(strata$n_group), whole(strata$n_reference)) >= min_cells
     reason[!any_usable & both] <- "no block has cells on both sides"
   }
   list(stratum = usable & enough, reason = reason)
+}
+
+# The sum over each value's group, for each value.
+sum_by <- function(values, group) {
+  group <- match(group, unique(group))
+  rowsum(values, group, reorder = FALSE)[group]
 }
 
 # What tables call a comparison.
@@ -171,7 +177,7 @@ comparison_names <- function(strata, labels) {
 }
 
 skipped_table <- function(strata, kept, labels) {
-  blocks <- \(n) stats::ave(n, strata$comparison, FUN = sum)
+  blocks <- \(n) sum_by(n, strata$comparison)
   gone <- !is.na(kept$reason) & !duplicated(strata$comparison)
   strata$n_group <- blocks(strata$n_group)
   strata$n_reference <- blocks(strata$n_reference)

@@ -99,6 +99,7 @@ verb_memory <- function() {
     run_pca = quote(min(10 * values, budget / 3) + 24 * top^2 + 400 * cells),
     `find_markers wilcoxon` = quote(min(9 * values, 2 / 3 * budget)),
     `find_markers t-test` = quote(min(80 * groups * genes, budget / 2)),
+    `find_markers binomial` = quote(min(80 * groups * genes, budget / 2)),
     `find_markers logreg` = quote(
       min(10 * values, budget / 2) +
         8 * groups * genes * (10 + 3 * threads) +
@@ -157,7 +158,8 @@ verb_passes <- function(verb, symbols, recipe) {
     } else {
       2 + needs_moments(recipe)
     },
-    `find_markers t-test` = slices(80 * cells),
+    `find_markers t-test` = ,
+    `find_markers binomial` = slices(80 * cells),
     # Looks at the data until a regression converges, about.
     `find_markers logreg` = if (10 * symbols$values <= symbols$budget / 2) {
       1

@@ -104,7 +104,8 @@ test_that("absent and constant genes have no effect in any method or design", {
       flat <- markers[markers$feature %in% c("g2", "g3"), ]
       expect_true(all(flat$statistic == 0))
       expect_true(all(flat$p_value == 1 & flat$log10_p == 0))
-      expect_true(all(flat$log2_fc == 0))
+      # Fractions that shrink alike may differ by rounding.
+      expect_true(all(abs(flat$log2_fc) < 1e-12))
       expect_false(anyNA(markers$statistic))
       expect_true(all(markers$p_value >= 0 & markers$p_value <= 1))
     }
@@ -163,7 +164,7 @@ test_that("objects of other packages take every option", {
     rowData = data.frame(odd = rep(c(TRUE, FALSE), 15))
   )
   find <- \(x, group, within, block, ...) {
-    suppressMessages(as.list(find_markers(
+    columns <- suppressMessages(unclass(find_markers(
       x,
       group,
       groups = list(ab = c("a", "b")),
@@ -176,6 +177,7 @@ test_that("objects of other packages take every option", {
       n_genes = 9,
       ...
     )))
+    columns[names(columns)]
   }
   want <- find(sparse, frame$group, frame$type, frame$batch)
   expect_equal(find(seurat, "group", "type", "batch"), want)
