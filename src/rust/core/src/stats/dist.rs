@@ -8,6 +8,8 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LN_10, PI};
 
+use statrs::function::gamma::gamma_lr;
+
 /// A p-value and its decimal logarithm, taken from the tail.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PValue {
@@ -329,20 +331,11 @@ pub fn chisq_log_sf(x: f64, df: f64) -> f64 {
         return f64::NEG_INFINITY;
     }
     let (a, x) = (0.5 * df, 0.5 * x);
+    if x < a + 1.0 {
+        return libm::log1p(-gamma_lr(a, x));
+    }
     // x^a e^-x / Gamma(a)
     let ln_power = a * libm::log(x) - x - libm::lgamma(a);
-    if x < a + 1.0 {
-        // The lower tail as a sum of positive terms.
-        let mut term = 1.0 / a;
-        let mut sum = term;
-        let mut k = a;
-        while term > sum * (0.25 * f64::EPSILON) {
-            k += 1.0;
-            term *= x / k;
-            sum += term;
-        }
-        return libm::log1p(-libm::exp(ln_power) * sum);
-    }
     // Legendre's continued fraction.
     let start = x + 1.0 - a;
     let fraction = continued_fraction(start, |m| (m * (a - m), start + 2.0 * m));
