@@ -217,6 +217,10 @@ fn square(args: &Args) -> Result<Sparse> {
         .iter()
         .map(|&j| u32::try_from(j).ok().filter(|&j| (j as usize) < n).ok_or_else(bad))
         .collect::<Result<Vec<u32>>>()?;
+    let sorted = |row: &[usize]| columns[row[0]..row[1]].windows(2).all(|pair| pair[0] < pair[1]);
+    if !offsets.windows(2).all(sorted) {
+        return Err(bad());
+    }
     Ok(Sparse { offsets, columns, values: x.to_vec() })
 }
 

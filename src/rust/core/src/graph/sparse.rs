@@ -1,5 +1,8 @@
 //! A square sparse matrix of cells by cells.
 
+use sprs::binop::csmat_binop;
+use sprs::{CsMatI, CsMatViewI};
+
 /// Rows one after the other, columns of each row ascending.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sparse {
@@ -38,65 +41,36 @@ impl Sparse {
     }
 
     /// The transposed matrix. Rows come out sorted.
+    ///
+    /// # Panics
+    /// If the columns of a row do not ascend.
     #[must_use]
     pub fn transposed(&self) -> Sparse {
-        let n = self.len();
-        let mut offsets = vec![0_usize; n + 1];
-        for &j in &self.columns {
-            offsets[j as usize + 1] += 1;
-        }
-        for j in 0..n {
-            offsets[j + 1] += offsets[j];
-        }
-        let mut next = offsets.clone();
-        let mut columns = vec![0_u32; self.columns.len()];
-        let mut values = vec![0.0; self.values.len()];
-        for i in 0..n {
-            let (row, x) = self.row(i);
-            for (&j, &x) in row.iter().zip(x) {
-                let at = &mut next[j as usize];
-                columns[*at] = i as u32;
-                values[*at] = x;
-                *at += 1;
-            }
-        }
-        Sparse { offsets, columns, values }
+        // Stored by columns, a matrix is its transpose stored by rows.
+        self.view().to_other_storage().into()
     }
 
     /// The matrix of `combine(a_ij, a_ji)` over the entries of either; an absent one
     /// is zero. Results of zero are left out.
+    ///
+    /// # Panics
+    /// If the columns of a row do not ascend.
     #[must_use]
     pub fn symmetrized(&self, combine: impl Fn(f64, f64) -> f64) -> Sparse {
         let other = self.transposed();
+        csmat_binop(self.view(), other.view(), |&a, &b| combine(a, b)).into()
+    }
+
+    fn view(&self) -> CsMatViewI<'_, f64, u32, usize> {
         let n = self.len();
-        let mut result = Sparse { offsets: Vec::with_capacity(n + 1), ..Sparse::default() };
-        result.offsets.push(0);
-        for i in 0..n {
-            let (own, own_values) = self.row(i);
-            let (turned, turned_values) = other.row(i);
-            let (mut left, mut right) = (0, 0);
-            while left < own.len() || right < turned.len() {
-                let from_own = own.get(left).copied().unwrap_or(u32::MAX);
-                let from_turned = turned.get(right).copied().unwrap_or(u32::MAX);
-                let column = from_own.min(from_turned);
-                let (mut first, mut second) = (0.0, 0.0);
-                if from_own == column {
-                    first = own_values[left];
-                    left += 1;
-                }
-                if from_turned == column {
-                    second = turned_values[right];
-                    right += 1;
-                }
-                let value = combine(first, second);
-                if value != 0.0 {
-                    result.columns.push(column);
-                    result.values.push(value);
-                }
-            }
-            result.offsets.push(result.columns.len());
-        }
-        result
+        CsMatViewI::new((n, n), &self.offsets, &self.columns, &self.values)
+    }
+}
+
+impl From<CsMatI<f64, u32, usize>> for Sparse {
+    fn from(matrix: CsMatI<f64, u32, usize>) -> Self {
+        let (offsets, columns, values) = matrix.into_raw_storage();
+        Sparse { offsets, columns, values }
     }
 }
 
