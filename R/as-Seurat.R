@@ -94,10 +94,16 @@ as_Seurat <- function(
     dimnames(values) <- unname(names)
     values
   })
-  object <- SeuratObject::CreateSeuratObject(
-    new_seurat_assay(layers, assay, x, names, call),
-    project = project,
-    assay = assay
+  # Without counts there is nothing to count; Seurat would warn about it.
+  count <- if (is.null(layers$counts)) FALSE
+  object <- with_options(
+    SeuratObject::CreateSeuratObject(
+      new_seurat_assay(layers, assay, x, names, call),
+      project = project,
+      assay = assay
+    ),
+    Seurat.object.assay.calcn = count %||%
+      getOption("Seurat.object.assay.calcn")
   )
   frame <- seurat_frame(x, "obs", mappings$obs, names$cells, call)
   object <- add_meta_data(object, "meta.data", frame)
@@ -179,10 +185,12 @@ seurat4_assay <- function(layers) {
 
 seurat5_assay <- function(layers) {
   create <- getExportedValue("SeuratObject", "CreateAssay5Object")
-  assay <- do.call(
-    create,
-    layers[intersect(c("counts", "data"), names(layers))]
+  # Sparse, as Seurat makes them with a warning.
+  main <- lapply(
+    layers[intersect(c("counts", "data"), names(layers))],
+    \(values) if (is.matrix(values)) as(values, "dgCMatrix") else values
   )
+  assay <- do.call(create, main)
   for (name in setdiff(names(layers), c("counts", "data"))) {
     assay <- set_seurat_layer(assay, name, layers[[name]])
   }

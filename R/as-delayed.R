@@ -46,7 +46,9 @@ seed_is_sparse <- function(x) {
 seed_sparse_array <- function(x, index) {
   values <- collect_sparse(seed_part(x, index), "genes_by_cells")
   dimnames(values) <- list(NULL, NULL)
-  is_old <- methods::existsMethod("coerce", c("dgCMatrix", "SparseArraySeed"))
+  # The generic moved to SparseArray together with what it returns.
+  generic <- get("extract_sparse_array", asNamespace("DelayedArray"))
+  is_old <- identical(generic@package, "DelayedArray")
   as(values, if (is_old) "SparseArraySeed" else "SVT_SparseMatrix")
 }
 

@@ -27,4 +27,13 @@ copy_sources() {
     tar --extract --directory "$1"
 }
 msrv() { sed -n 's/^rust-version = "\(.*\)"/\1/p' src/rust/Cargo.toml; }
+# Clippy on all targets of the workspace here. Each Rust brings new lints: those
+# of versions after the one named are shown, and fail nothing.
+clippy_workspace() {
+  local lints_of=1.95 deny=()
+  if version_at_least "$lints_of.99" "$(rustc --version | awk '{ print $2 }')"; then
+    deny=(-D warnings)
+  fi
+  cargo clippy --quiet --workspace --all-targets --locked -- ${deny[@]+"${deny[@]}"}
+}
 if have R; then R_HOME="$(R RHOME)"; export R_HOME; fi

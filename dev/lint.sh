@@ -7,8 +7,7 @@ for workspace in src/rust tests/rust; do
   say "rustfmt and clippy in $workspace"
   (
     cd "$workspace"
-    cargo fmt --all --check &&
-      cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+    cargo fmt --all --check && clippy_workspace
   ) || status=1
 done
 say "functions of R/ that are defined twice"

@@ -13,6 +13,8 @@ mkdir -p "$lib"
 export R_LIBS="$lib${R_LIBS:+:$R_LIBS}"
 jobs="$(nproc)"
 export SCOOM_JOBS="$jobs"
+# Names of files and levels are not all ASCII, also where no locale is set.
+export LC_ALL=C.UTF-8
 # Tests provoke panics on purpose; where they came from is in the message.
 export RUST_BACKTRACE=0
 
@@ -70,8 +72,7 @@ rustfmt_clean() {
 clippy_clean() {
   local workspace
   for workspace in src/rust tests/rust; do
-    (cd "$workspace" &&
-      cargo clippy --quiet --workspace --all-targets --locked -- -D warnings) || return 1
+    (cd "$workspace" && clippy_workspace) || return 1
   done
 }
 

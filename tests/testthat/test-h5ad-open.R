@@ -188,6 +188,12 @@ test_that("damaged files give classed errors that name what is damaged", {
   for (file in names(fixture_manifest()$bad)) {
     entry <- fixture_manifest()$bad[[file]]
     error <- failure_of(test_path("fixtures", file), entry$fails_at)
+    # Read by a plugin that another package has brought into the process.
+    if (
+      basename(file) == "filter-blosc.h5ad" && isNamespaceLoaded("rhdf5filters")
+    ) {
+      next
+    }
     expect_s3_class(error, "scoom_error")
     expect_false(inherits(error, "scoom_error_internal"))
     message <- conditionMessage(error)
@@ -216,6 +222,7 @@ test_that("paths that are no .h5ad file give errors that say so", {
 })
 
 test_that("paths with percent signs, braces and letters of other scripts open", {
+  skip_if_not(l10n_info()[["UTF-8"]])
   folder <- withr::local_tempdir()
   for (name in c("a%s%n.h5ad", "b{x}<y>.h5ad", "c \u00e9\u4e2d.h5ad")) {
     path <- file.path(folder, name)
