@@ -98,6 +98,20 @@ test_parts <- function(x) {
   unname(split(seq_len(nrow(x)), factor(key, unique(key))))
 }
 
+# The first genes of each cell type and contrast that were tested, with what the table
+# says of itself.
+top_tests <- function(x, n) {
+  first <- lapply(test_parts(x), \(rows) {
+    head_of(rows[!is.na(x$p_value[rows])], n)
+  })
+  taken <- x[unlist(first), , drop = FALSE]
+  attr(taken, "row.names") <- .set_row_names(nrow(taken))
+  for (name in setdiff(names(attributes(x)), names(attributes(taken)))) {
+    attr(taken, name) <- attr(x, name)
+  }
+  taken
+}
+
 #' Count the genes that change
 #'
 #' @param object A table made by [test_pseudobulk()].

@@ -119,7 +119,8 @@ take_markers <- function(markers, rows) {
 #' `top_markers()` keeps the first genes of each comparison, in the order of the table.
 #' `filter_markers()` keeps the genes that pass all thresholds.
 #'
-#' @param markers A table made by [find_markers()].
+#' @param markers A table made by [find_markers()]; `top_markers()` takes those of
+#'   [test_pseudobulk()] too.
 #' @param n Genes to keep of each comparison.
 #' @param max_p_adj Largest adjusted p-value. Tables without p-values are not
 #'   filtered by it.
@@ -140,8 +141,11 @@ take_markers <- function(markers, rows) {
 #' filter_markers(markers, min_log2_fc = 1, min_pct = 0.25) |>
 #'   top_markers(3)
 top_markers <- function(markers, n = 10) {
-  check_markers(markers)
   check_count(n, min = 1)
+  if (inherits(markers, "scoom_pseudobulk_tests")) {
+    return(top_tests(markers, n))
+  }
+  check_markers(markers)
   first <- lapply(comparison_rows(markers), head_of, n)
   take_markers(markers, unlist(first, use.names = FALSE))
 }

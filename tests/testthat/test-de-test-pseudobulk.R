@@ -734,6 +734,10 @@ test_that("tables print and are summed up", {
   rows <- de[de$cell_type == "b", ]
   expect_identical(counts$n_up[[2]], sum(rows$p_adj <= 0.05 & rows$log2_fc > 0))
   expect_identical(sum(summary(de, max_p_adj = 0)$n_up), 0L)
+  top <- top_markers(de, 2)
+  expect_identical(top$feature[3:4], rows$feature[1:2])
+  expect_identical(attr(top, "fit"), attr(de, "fit"))
+  expect_error(top_markers(de, 0), class = "scoom_error_invalid_input")
   lines <- capture.output(print(de))
   expect_match(lines[[1]], "600 rows: 3 cell types, 1 contrast, t_test")
   expect_match(lines, "the first 3 rows of each", all = FALSE)
