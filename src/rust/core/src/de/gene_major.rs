@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::groups::Groups;
-use super::piece::{Layout, LoadedPiece, PieceView, count_genes, gene_bytes, transpose};
+use super::piece::{Layout, LoadedPiece, PieceView, Turner, count_genes, gene_bytes};
 use super::spill::Spill;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -139,9 +139,12 @@ impl GeneMajor {
         };
         let n_vars = view.n_vars();
         let collector = Collector::new(ctx, n_vars);
+        let turners: Mutex<Vec<Turner>> = Mutex::default();
         stream(source, view, ctx, "reading values", blocks, |number, block| {
-            let mut next = Vec::new();
-            match transpose(block, groups, n_vars, &mut next)? {
+            let mut turner = turners.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let turned = turner.get_or_insert_default().turn(block, groups, n_vars)?;
+            turners.lock().unwrap_or_else(PoisonError::into_inner).extend(turner);
+            match turned {
                 Some(bytes) => collector.add(number, bytes),
                 None => Ok(()),
             }

@@ -28,12 +28,12 @@ pub(super) fn for_each_gene<S>(
     }
     let task_genes = (TASK_ROWS / n_comparisons).clamp(1, TASK_GENES);
     let n_tasks = genes.len().div_ceil(task_genes);
-    ctx.parallel("testing genes", n_tasks, scratch, |task, scratch| {
+    let state = || (scratch(), Vec::new());
+    ctx.parallel("testing genes", n_tasks, state, |task, (scratch, rows)| {
         let first = genes.start + task * task_genes;
-        let own = first..(first + task_genes).min(genes.end);
-        let mut rows = Vec::with_capacity(own.len() * n_comparisons);
-        for gene in own {
-            test(gene, scratch, &mut rows)?;
+        rows.clear();
+        for gene in first..(first + task_genes).min(genes.end) {
+            test(gene, scratch, rows)?;
         }
         table.add(first, rows);
         Ok(())

@@ -27,83 +27,134 @@ pub fn label_width(n_groups: usize) -> usize {
     }
 }
 
-/// Turns a block around. `None` where it has nothing.
-///
-/// # Errors
-/// When a value is not finite.
-pub fn transpose(
-    block: &RowBlock,
-    groups: &Groups,
-    n_vars: usize,
-    next: &mut Vec<u32>,
-) -> Result<Option<Vec<u8>>> {
-    match label_width(groups.n_groups()) {
-        1 => transpose_with::<1>(block, groups, n_vars, next),
-        2 => transpose_with::<2>(block, groups, n_vars, next),
-        _ => transpose_with::<4>(block, groups, n_vars, next),
+/// The memory of a thread that turns blocks around.
+#[derive(Debug, Default)]
+pub struct Turner {
+    /// Where the next value of each gene goes.
+    next: Vec<u32>,
+    /// Where the next tile begins in each row.
+    cursors: Vec<usize>,
+}
+
+/// Genes whose values are written together: the lines of their keys and groups
+/// stay in a second-level cache.
+const TILE_GENES: usize = 1024;
+
+impl Turner {
+    /// Turns a block around. `None` where it has nothing.
+    ///
+    /// # Errors
+    /// When a value is not finite.
+    pub fn turn(
+        &mut self,
+        block: &RowBlock,
+        groups: &Groups,
+        n_vars: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        match label_width(groups.n_groups()) {
+            1 => self.turn_with::<1>(block, groups, n_vars),
+            2 => self.turn_with::<2>(block, groups, n_vars),
+            _ => self.turn_with::<4>(block, groups, n_vars),
+        }
+    }
+
+    /// A counting sort by gene, stable.
+    ///
+    /// Problem: the values of a row go to as many places as it has genes, and all
+    /// these places together are larger than the cache. Solution: where rows are
+    /// sorted, the genes are taken tile by tile, each row from where it was left.
+    fn turn_with<const WIDTH: usize>(
+        &mut self,
+        block: &RowBlock,
+        groups: &Groups,
+        n_vars: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        let sorted = self.count(block, groups, n_vars)?;
+        let mut n_values: u32 = 0;
+        let mut offsets = Vec::with_capacity(OFFSET * (n_vars + 1));
+        for slot in &mut self.next {
+            offsets.extend_from_slice(&n_values.to_le_bytes());
+            let count = *slot;
+            *slot = n_values;
+            n_values += count;
+        }
+        if n_values == 0 {
+            return Ok(None);
+        }
+        offsets.extend_from_slice(&n_values.to_le_bytes());
+        let n = n_values as usize;
+        let mut bytes = vec![0; offsets.len() + (KEY + WIDTH) * n];
+        let (head, body) = bytes.split_at_mut(offsets.len());
+        head.copy_from_slice(&offsets);
+        let (keys, labels) = body.split_at_mut(KEY * n);
+        self.cursors.clear();
+        self.cursors.resize(block.rows.len(), 0);
+        let tile = if sorted { TILE_GENES } else { n_vars };
+        let mut end = 0;
+        while end < n_vars {
+            end = (end + tile).min(n_vars);
+            for (r, &position) in block.rows.iter().enumerate() {
+                let group = groups.of(position);
+                if group == NONE {
+                    continue;
+                }
+                let mut label = [0; WIDTH];
+                label.copy_from_slice(&group.to_le_bytes()[..WIDTH]);
+                let (indices, values) = block.row(r);
+                let from = self.cursors[r];
+                let length =
+                    if sorted { tile_length(&indices[from..], end) } else { indices.len() };
+                let own = from..from + length;
+                self.cursors[r] = own.end;
+                for (&gene, &value) in indices[own.clone()].iter().zip(&values[own]) {
+                    if value != 0.0 {
+                        let slot = &mut self.next[gene as usize];
+                        let at = *slot as usize;
+                        *slot += 1;
+                        let key = ordered_key(value).to_le_bytes();
+                        keys[KEY * at..][..KEY].copy_from_slice(&key);
+                        labels[WIDTH * at..][..WIDTH].copy_from_slice(&label);
+                    }
+                }
+            }
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Counts the values of each gene, and says whether all rows are sorted.
+    fn count(&mut self, block: &RowBlock, groups: &Groups, n_vars: usize) -> Result<bool> {
+        self.next.clear();
+        self.next.resize(n_vars, 0);
+        let mut sorted = true;
+        for (r, &position) in block.rows.iter().enumerate() {
+            if groups.of(position) == NONE {
+                continue;
+            }
+            let (indices, values) = block.row(r);
+            let mut finite = true;
+            for (&gene, &value) in indices.iter().zip(values) {
+                self.next[gene as usize] += u32::from(value != 0.0);
+                finite &= value.is_finite();
+            }
+            if !finite {
+                return Err(not_finite(values, indices, position));
+            }
+            sorted &= indices.is_sorted();
+        }
+        Ok(sorted)
     }
 }
 
-/// A counting sort by gene, stable, in two sweeps over the block.
-fn transpose_with<const WIDTH: usize>(
-    block: &RowBlock,
-    groups: &Groups,
-    n_vars: usize,
-    next: &mut Vec<u32>,
-) -> Result<Option<Vec<u8>>> {
-    next.clear();
-    next.resize(n_vars, 0);
-    for (r, &position) in block.rows.iter().enumerate() {
-        if groups.of(position) == NONE {
-            continue;
-        }
-        let (indices, values) = block.row(r);
-        let mut finite = true;
-        for (&gene, &value) in indices.iter().zip(values) {
-            next[gene as usize] += u32::from(value != 0.0);
-            finite &= value.is_finite();
-        }
-        if !finite {
-            return Err(not_finite(values, indices, position));
-        }
+/// How many of these sorted genes are below `end`; few or many of them.
+fn tile_length(genes: &[u32], end: usize) -> usize {
+    let below = |gene: &u32| (*gene as usize) < end;
+    let mut step = 16;
+    while genes.get(step).is_some_and(below) {
+        step *= 2;
     }
-    let mut n_values: u32 = 0;
-    let mut offsets = Vec::with_capacity(OFFSET * (n_vars + 1));
-    for slot in next.iter_mut() {
-        offsets.extend_from_slice(&n_values.to_le_bytes());
-        let count = *slot;
-        *slot = n_values;
-        n_values += count;
-    }
-    if n_values == 0 {
-        return Ok(None);
-    }
-    offsets.extend_from_slice(&n_values.to_le_bytes());
-    let n = n_values as usize;
-    let mut bytes = vec![0; offsets.len() + (KEY + WIDTH) * n];
-    let (head, body) = bytes.split_at_mut(offsets.len());
-    head.copy_from_slice(&offsets);
-    let (keys, labels) = body.split_at_mut(KEY * n);
-    for (r, &position) in block.rows.iter().enumerate() {
-        let group = groups.of(position);
-        if group == NONE {
-            continue;
-        }
-        let mut label = [0; WIDTH];
-        label.copy_from_slice(&group.to_le_bytes()[..WIDTH]);
-        let (indices, values) = block.row(r);
-        for (&gene, &value) in indices.iter().zip(values) {
-            if value != 0.0 {
-                let slot = &mut next[gene as usize];
-                let at = *slot as usize;
-                *slot += 1;
-                let key = ordered_key(value).to_le_bytes();
-                keys[KEY * at..][..KEY].copy_from_slice(&key);
-                labels[WIDTH * at..][..WIDTH].copy_from_slice(&label);
-            }
-        }
-    }
-    Ok(Some(bytes))
+    let most = (step + 1).min(genes.len());
+    let least = if step > 16 { step / 2 } else { 0 };
+    least + genes[least..most].partition_point(below)
 }
 
 /// Where the parts of a piece are, for some genes of it.
@@ -331,8 +382,7 @@ mod tests {
     fn check(n_groups: usize) {
         let last = n_groups as u32 - 1;
         let groups = Groups::new(vec![0, last, NONE, 0], n_groups).unwrap();
-        let mut next = Vec::new();
-        let bytes = transpose(&block(), &groups, 4, &mut next).unwrap().unwrap();
+        let bytes = Turner::default().turn(&block(), &groups, 4).unwrap().unwrap();
         let layout = Layout::new(4, n_groups, bytes.len()).unwrap();
         let whole = PieceView::whole(&bytes, layout);
         whole.check(4, n_groups).unwrap();
@@ -361,9 +411,56 @@ mod tests {
     }
 
     #[test]
+    fn tiles_do_not_show() {
+        let mut rng = crate::stats::random::Rng::new(6, 0);
+        let (n_obs, n_vars) = (30, 3 * TILE_GENES + 7);
+        let mut block = RowBlock { indptr: vec![0], ..RowBlock::default() };
+        let mut want = vec![Vec::new(); n_vars];
+        let groups = Groups::new((0..n_obs as u32).map(|i| i % 3).collect(), 3).unwrap();
+        for row in 0..n_obs {
+            // Empty, dense and sparse rows; some values are stored zeros.
+            let share = [0, 1, 3, 50][row % 4];
+            for (gene, want) in want.iter_mut().enumerate() {
+                if share > 0 && rng.below(share) == 0 {
+                    let value = rng.below(4) as f64;
+                    block.indices.push(gene as u32);
+                    block.values.push(value);
+                    if value != 0.0 {
+                        want.push((value, groups.of(row)));
+                    }
+                }
+            }
+            block.indptr.push(block.indices.len());
+            block.rows.push(row);
+        }
+        let mut turner = Turner::default();
+        let tiled = turner.turn(&block, &groups, n_vars).unwrap().unwrap();
+        let layout = Layout::new(n_vars, 3, tiled.len()).unwrap();
+        for (gene, want) in want.iter().enumerate() {
+            assert_eq!(&gathered(PieceView::whole(&tiled, layout), gene), want);
+        }
+        // One row the wrong way round: no tiles, the same bytes.
+        let first = block.indptr[1]..block.indptr[2];
+        block.indices[first.clone()].reverse();
+        block.values[first].reverse();
+        assert_eq!(turner.turn(&block, &groups, n_vars).unwrap().unwrap(), tiled);
+    }
+
+    #[test]
+    fn tiles_end_where_genes_do() {
+        let genes: Vec<u32> = (0..200).map(|i| 3 * i).collect();
+        for end in 0..610 {
+            let want = genes.iter().filter(|&&gene| (gene as usize) < end).count();
+            assert_eq!(tile_length(&genes, end), want);
+            assert_eq!(tile_length(&genes[..7], end), want.min(7));
+        }
+        assert_eq!(tile_length(&[], 5), 0);
+    }
+
+    #[test]
     fn blocks_without_labelled_values_make_no_piece() {
         let groups = Groups::new(vec![NONE; 4], 1).unwrap();
-        assert!(transpose(&block(), &groups, 4, &mut Vec::new()).unwrap().is_none());
+        assert!(Turner::default().turn(&block(), &groups, 4).unwrap().is_none());
     }
 
     #[test]
@@ -372,7 +469,7 @@ mod tests {
             let mut block = block();
             block.values[5] = bad;
             let groups = Groups::new(vec![0; 4], 1).unwrap();
-            let error = transpose(&block, &groups, 4, &mut Vec::new()).unwrap_err();
+            let error = Turner::default().turn(&block, &groups, 4).unwrap_err();
             assert!(error.to_string().starts_with("the value of cell 2 and gene 1 is"), "{error}");
         }
     }
@@ -380,7 +477,7 @@ mod tests {
     #[test]
     fn damaged_pieces_are_errors() {
         let groups = Groups::new(vec![0, 1, 0, 0], 2).unwrap();
-        let bytes = transpose(&block(), &groups, 4, &mut Vec::new()).unwrap().unwrap();
+        let bytes = Turner::default().turn(&block(), &groups, 4).unwrap().unwrap();
         assert!(Layout::new(4, 2, bytes.len() - 1).is_err());
         let layout = Layout::new(4, 2, bytes.len()).unwrap();
         for (at, byte) in [(0, 1), (4, 200), (bytes.len() - 1, 2)] {

@@ -153,6 +153,8 @@ struct Column {
     kept: Vec<Kept>,
     /// Rows at which those that cannot stay are dropped.
     limit: usize,
+    /// Rows past this key and gene cannot be among the first.
+    last: Option<(u64, u32)>,
 }
 
 #[derive(Debug)]
@@ -181,6 +183,7 @@ impl TableBuilder {
             p_values: vec![f64::NAN; if options.adjustment.is_some() { n_genes } else { 0 }],
             kept: Vec::new(),
             limit: options.n_genes.map_or(usize::MAX, |n| (2 * n).max(64)),
+            last: None,
         };
         let columns = (0..n_comparisons).map(|_| Mutex::new(column())).collect();
         Ok(TableBuilder { options, columns })
@@ -188,7 +191,7 @@ impl TableBuilder {
 
     /// Adds the rows of genes from `first` on: all comparisons of the first gene,
     /// of the second ...
-    pub(super) fn add(&self, first: usize, mut rows: Vec<Row>) {
+    pub(super) fn add(&self, first: usize, rows: &mut [Row]) {
         let n = self.columns.len();
         for (comparison, column) in self.columns.iter().enumerate() {
             let mut column = column.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,11 +200,10 @@ impl TableBuilder {
                 if let Some(slot) = column.p_values.get_mut(gene) {
                     *slot = row.p_value;
                 }
-                if self.options.may_stay(row) {
-                    let replicates = row.replicates.take();
-                    let row = Row { replicates, ..*row };
-                    let key = self.options.order.key(&row);
-                    column.kept.push(Kept { key, gene: gene as u32, row });
+                let (key, gene) = (self.options.order.key(row), gene as u32);
+                if column.last.is_none_or(|last| (key, gene) < last) && self.options.may_stay(row) {
+                    let row = Row { replicates: row.replicates.take(), ..*row };
+                    column.kept.push(Kept { key, gene, row });
                 }
             }
             if column.kept.len() > column.limit {
@@ -282,6 +284,9 @@ impl Column {
         self.sort();
         if options.max_p_adj.is_none() {
             self.kept.truncate(n);
+            if self.kept.len() == n {
+                self.last = Some(self.kept.last().map_or((0, 0), |kept| (kept.key, kept.gene)));
+            }
         } else {
             let mut smallest: BinaryHeap<u64> = BinaryHeap::with_capacity(n + 1);
             self.kept.retain(|kept| {
@@ -325,7 +330,7 @@ mod tests {
         let builder = TableBuilder::new(options, n_comparisons, n_genes).unwrap();
         // Genes come in any order.
         for gene in (0..n_genes).rev() {
-            builder.add(gene, rows[gene * n_comparisons..][..n_comparisons].to_vec());
+            builder.add(gene, &mut rows[gene * n_comparisons..][..n_comparisons].to_vec());
         }
         builder.finish(&Ctx::new(2, 1 << 20, std::env::temp_dir(), &Silent)).unwrap()
     }
@@ -424,7 +429,7 @@ mod tests {
         let options = TableOptions { n_genes: Some(20), ..TableOptions::all(Order::Statistic, BH) };
         let builder = TableBuilder::new(options, 1, 10_000).unwrap();
         for gene in 0..10_000 {
-            builder.add(gene, vec![row((gene % 997) as f64, 0.5, 0.5)]);
+            builder.add(gene, &mut [row((gene % 997) as f64, 0.5, 0.5)]);
             assert!(builder.columns[0].lock().unwrap().kept.len() <= 64);
         }
     }

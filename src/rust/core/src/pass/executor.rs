@@ -112,12 +112,30 @@ pub fn run_tiled<P: TiledPass>(
     stage: &str,
     pass: &P,
 ) -> Result<Vec<P::Tile>> {
-    let mut total: Vec<P::Tile> = (0..pass.n_tiles()).map(|t| pass.empty(t)).collect();
-    for range in 0..source.grid().n_ranges() {
+    let n_ranges = source.grid().n_ranges();
+    if n_ranges == 0 {
+        return Ok((0..pass.n_tiles()).map(|t| pass.empty(t)).collect());
+    }
+    // The first range is the total so far: an empty one would be neutral.
+    let mut total = run_tiled_ranges(source, view, ctx, stage, pass, 0)?;
+    for range in 1..n_ranges {
         let tiles = run_tiled_ranges(source, view, ctx, stage, pass, range)?;
-        for (t, (into, from)) in total.iter_mut().zip(tiles).enumerate() {
-            pass.merge(t, into, from);
-        }
+        let pair = |(into, from)| Mutex::new((into, Some(from)));
+        let pairs: Vec<_> = total.into_iter().zip(tiles).map(pair).collect();
+        ctx.parallel(
+            stage,
+            pairs.len(),
+            || (),
+            |t, ()| {
+                let mut pair = pairs[t].lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(from) = pair.1.take() {
+                    pass.merge(t, &mut pair.0, from);
+                }
+                Ok(())
+            },
+        )?;
+        let merged = pairs.into_iter().map(Mutex::into_inner);
+        total = merged.map(|pair| pair.unwrap_or_else(PoisonError::into_inner).0).collect();
     }
     Ok(total)
 }

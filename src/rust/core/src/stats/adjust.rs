@@ -44,7 +44,8 @@ impl Adjusted {
     #[must_use]
     pub fn new(mut p_values: Vec<f64>, method: Adjustment, n_tests: Option<usize>) -> Self {
         p_values.retain(|p| !p.is_nan());
-        p_values.sort_unstable_by(f64::total_cmp);
+        // Of numbers that are not negative the bits have the same order.
+        p_values.sort_unstable_by_key(|p| p.to_bits());
         let n_tests = n_tests.unwrap_or(p_values.len());
         let mut adjusted = p_values.clone();
         if n_tests > 1 {
@@ -56,7 +57,7 @@ impl Adjusted {
     /// The adjusted value of one of the p-values; NaN for any other.
     #[must_use]
     pub fn of(&self, p: f64) -> f64 {
-        match self.sorted.binary_search_by(|other| other.total_cmp(&p)) {
+        match self.sorted.binary_search_by_key(&p.to_bits(), |other| other.to_bits()) {
             Ok(at) => self.adjusted[at],
             Err(_) => f64::NAN,
         }
