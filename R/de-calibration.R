@@ -90,7 +90,11 @@ check_calibration <- function(
     check_suggested(packages, "BiocManager::install", call)
   }
 
-  source <- de_source(x, NULL, FALSE, "tested", call)
+  source <- if (length(of_cells)) {
+    de_source(x, NULL, FALSE, "tested", call)
+  } else {
+    de_source(x, layer, FALSE, "counts", call)
+  }
   data <- calibration_samples(source, sample_by, condition, block, call)
   drawn <- draw_splits(data$blocks, data$sides, n_permutations, seed, call)
   splits <- drawn$splits

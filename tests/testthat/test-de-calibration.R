@@ -169,6 +169,21 @@ test_that("matrices can be checked, and results print", {
   expect_output(print(cal["n_called"]), "n_called")
 })
 
+test_that("sums alone need counts alone", {
+  skip_if_not_installed("SingleCellExperiment")
+  data <- small_matrix(n_cells = 120)
+  sce <- SingleCellExperiment::SingleCellExperiment(
+    list(counts = data$counts),
+    colData = data.frame(donor = rep(paste0("s", 1:4), 30))
+  )
+  cal <- check_calibration(sce, "donor", methods = "t_test")
+  expect_identical(cal$permutation, 1:3)
+  expect_error(
+    check_calibration(sce, "donor", methods = "wilcoxon"),
+    class = "scoom_error_layer_missing"
+  )
+})
+
 test_that("what can't be permuted is an error that says so", {
   x <- log_chain(open_h5ad(example_h5ad()))
   run <- function(...) check_calibration(x, ..., methods = "t_test")
