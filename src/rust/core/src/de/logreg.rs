@@ -203,7 +203,7 @@ impl LogRegTest<'_> {
                         ));
                     }
                 }
-                table.add(first, rows);
+                table.add(first, &mut rows);
             }
         }
         table.finish(ctx)

@@ -135,8 +135,8 @@ impl<'c> LikelihoodRatio<'c> {
                 }
                 let rows = (0..genes.len() * n_comparisons)
                     .filter_map(|at| columns[at % n_comparisons].next());
-                let rows = rows.collect();
-                table.add(first, rows);
+                let mut rows: Vec<Row> = rows.collect();
+                table.add(first, &mut rows);
             }
         }
         Ok(Tested { table: table.finish(ctx)?, determined })
