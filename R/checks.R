@@ -346,8 +346,13 @@ var_column <- function(x, name, call = caller_env()) {
 #' @returns A factor with one value for each cell, without empty levels. Missing
 #'   values stay missing; a message says how many there are.
 #' @noRd
-resolve_group <- function(x, group_by, call = caller_env()) {
-  label <- if (is_string(group_by)) group_by else "group_by"
+resolve_group <- function(
+  x,
+  group_by,
+  call = caller_env(),
+  arg = "group_by"
+) {
+  label <- if (is_string(group_by)) group_by else arg
   values <- if (is_string(group_by) && n_obs(x) != 1) {
     obs_column(x, group_by, call)
   } else if (is_string(group_by) && group_by %in% frame_names(x, "obs")) {
@@ -359,19 +364,19 @@ resolve_group <- function(x, group_by, call = caller_env()) {
     abort_type(
       values,
       "the name of a column of obs, or a vector with one value for each cell",
-      "group_by",
+      arg,
       call
     )
   }
   if (length(values) != n_obs(x)) {
     scoom_abort(
       c(
-        "{.arg group_by} must have one value for each cell.",
+        "{.arg {arg}} must have one value for each cell.",
         x = "There are {format_count(n_obs(x))} cells and {format_count(length(values))} values."
       ),
       class = "invalid_input",
       call = call,
-      argument = "group_by"
+      argument = arg
     )
   }
   group_factor(values, label, call)

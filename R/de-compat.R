@@ -75,7 +75,7 @@ finish_seurat <- function(markers, min_pct, genes, by_auc) {
 #'   `as_scanpy_markers()`: `group`, `names`, `scores`, `logfoldchanges`, `pvals`,
 #'   `pvals_adj`, `pct_nz_group`, `pct_nz_reference`, as
 #'   `scanpy.get.rank_genes_groups_df()`; for `method = "logreg"` without the middle
-#'   three.
+#'   three. Where a group is compared several times, `reference` and `within` follow.
 #' @export
 #' @examples
 #' x <- open_h5ad(example_h5ad()) |>
@@ -104,7 +104,8 @@ as_seurat_markers <- function(markers) {
       pct.2 = markers$pct_reference
     ),
     if (!is.null(tested$p_val)) list(p_val_adj = markers$p_adj),
-    list(cluster = markers$group, gene = markers$feature)
+    list(cluster = markers$group, gene = markers$feature),
+    comparison_columns(markers)
   )
   data.frame(columns, row.names = make.unique(markers$feature))
 }
@@ -126,7 +127,17 @@ as_scanpy_markers <- function(markers) {
   if (identical(attr(markers, "method"), "logreg")) {
     columns <- without(columns, c("logfoldchanges", "pvals", "pvals_adj"))
   }
-  data.frame(columns)
+  data.frame(c(columns, comparison_columns(markers)))
+}
+
+# What tells the comparisons of a group apart, where the other tools have no word for it.
+comparison_columns <- function(markers) {
+  list <- list()
+  if (length(unique(markers$reference)) > 1) {
+    list$reference <- markers$reference
+  }
+  list$within <- markers[["within"]]
+  list
 }
 
 #' Keep a marker table in the object

@@ -484,9 +484,20 @@ marker_cells <- function(
   keep_missing,
   call
 ) {
-  more <- compact(list(within = within, block = block, sample = sample_by))
-  more <- lapply(more, \(by) source_groups(source, by, call))
-  c(list(group = marker_groups(source, group_by, keep_missing, call)), more)
+  more <- compact(list(within = within, block = block, sample_by = sample_by))
+  factors <- list()
+  for (arg in names(more)) {
+    by <- more[[arg]]
+    # A column with two roles is told of once.
+    same <- Find(\(other) identical(more[[other]], by), names(factors))
+    factors[[arg]] <- if (is.null(same)) {
+      source_groups(source, by, call, arg)
+    } else {
+      factors[[same]]
+    }
+  }
+  names(factors)[names(factors) == "sample_by"] <- "sample"
+  c(list(group = marker_groups(source, group_by, keep_missing, call)), factors)
 }
 
 # Tests adjusted for where Seurat's numbers are wanted: all genes, filtered or not.

@@ -122,7 +122,8 @@ check_gene_lists <- function(reference, call) {
 #' @returns A data frame of class `scoom_overlap` with a row for each gene that is
 #'   significant in at least one table: the columns that say which comparison it is
 #'   (those of `group`, `reference`, `within`, `cell_type` and `contrast` that all tables
-#'   have and that differ somewhere), `feature`, one logical column for each table, and
+#'   have and that differ somewhere; `within` stands for `cell_type` where a table has no other),
+#'   `feature`, one logical column for each table, and
 #'   `n_methods`, how many are `TRUE`. Printing counts the intersections.
 #' @seealso [marker_overlap()]
 #' @export
@@ -153,6 +154,7 @@ compare_methods <- function(
   check_number(min_log2_fc, min = 0)
   direction <- check_choice(direction, c("any", "up", "down"))
   check_count(n, min = 1, allow_null = TRUE)
+  tables <- name_cell_types(tables)
   keys <- Reduce(intersect, lapply(tables, names))
   keys <- intersect(
     c("group", "reference", "within", "cell_type", "contrast"),
@@ -192,6 +194,21 @@ compare_methods <- function(
     methods = names(tables),
     keys = keys
   )
+}
+
+# Cell-level tables call `within` what tests of samples call `cell_type`.
+name_cell_types <- function(tables) {
+  has <- \(name) vapply(tables, \(table) name %in% names(table), NA)
+  if (!any(has("cell_type"))) {
+    return(tables)
+  }
+  lapply(tables, \(table) {
+    columns <- names(table)
+    if ("within" %in% columns && !"cell_type" %in% columns) {
+      names(table)[columns == "within"] <- "cell_type"
+    }
+    table
+  })
 }
 
 level_order <- function(values) {

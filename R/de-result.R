@@ -224,7 +224,13 @@ print.scoom_markers <- function(x, ..., n = NULL) {
   }
   skipped <- attr(x, "skipped")
   if (NROW(skipped)) {
-    writeLines(paste0("# skipped: ", paste(skipped$group, collapse = ", ")))
+    names <- unique(describe_comparison(skipped))
+    more <- length(names) - 10
+    writeLines(paste0(
+      "# skipped: ",
+      paste(head_of(names, 10), collapse = ", "),
+      if (more > 0) paste0(" and ", more, " more")
+    ))
   }
   invisible(x)
 }

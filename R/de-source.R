@@ -188,7 +188,7 @@ matrix_source <- function(matrix, columns, label, call) {
 }
 
 # The grouping of the cells of a source: a column, a vector, or its default.
-source_groups <- function(source, group_by, call) {
+source_groups <- function(source, group_by, call, arg = "group_by") {
   if (is.null(group_by)) {
     if (is.null(source$groups)) {
       scoom_abort(
@@ -208,10 +208,10 @@ source_groups <- function(source, group_by, call) {
     return(group_factor(source$groups, "Idents", call))
   }
   if (!is.null(source$object)) {
-    return(resolve_group(source$object, group_by, call))
+    return(resolve_group(source$object, group_by, call, arg))
   }
   is_name <- is_string(group_by) && length(source$columns)
-  label <- if (is_name) group_by else "group_by"
+  label <- if (is_name) group_by else arg
   values <- if (is_name) source$column(group_by) else group_by
   check_cell_values(values, source$n_cells, label, call)
   group_factor(values, label, call)

@@ -24,6 +24,17 @@ test_that("tables are renamed as other tools have them", {
   )
   expect_identical(scanpy$scores, markers$statistic)
   expect_identical(scanpy$pct_nz_reference, markers$pct_reference)
+  pairs <- find_markers(
+    x,
+    "cell_type",
+    reference = "each",
+    within = "condition",
+    n_genes = 2
+  )
+  for (renamed in list(as_seurat_markers(pairs), as_scanpy_markers(pairs))) {
+    expect_identical(renamed$reference, pairs$reference)
+    expect_identical(renamed$within, pairs$within)
+  }
 })
 
 test_that("markers go into uns as scanpy keeps them", {

@@ -277,6 +277,19 @@ test_that("impossible requests are errors that say so", {
   expect_error(find(data$groups[-1]), class = "scoom_error_invalid_input")
   expect_error(find(), class = "scoom_error_invalid_input")
   expect_error(
+    find_markers(),
+    "`x` is missing",
+    class = "scoom_error_invalid_input"
+  )
+  for (arg in c("within", "block", "sample_by")) {
+    given <- rlang::set_names(list(1:3), arg)
+    expect_error(
+      rlang::inject(find(data$groups, !!!given)),
+      arg,
+      class = "scoom_error_invalid_input"
+    )
+  }
+  expect_error(
     find(data$groups, features = "nope"),
     class = "scoom_error_gene_missing"
   )

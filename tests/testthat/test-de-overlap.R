@@ -99,6 +99,13 @@ test_that("compare_methods() takes tables of other tests", {
   expect_identical(both$feature, c("x", "y"))
   expect_identical(both$a, c(TRUE, FALSE))
   expect_identical(both$n_methods, c(2L, 1L))
+  # Conditions within cell types, by cells and by samples.
+  b$cell_type <- c("B", "T", "T")
+  a$within <- c("B", "T")
+  both <- compare_methods(a = a, b = b)
+  expect_identical(names(both)[1:2], c("cell_type", "feature"))
+  expect_identical(both$n_methods, c(2L, 1L))
+  a$within <- NULL
   none <- compare_methods(a = a, b = b, max_p_adj = 0)
   expect_identical(nrow(none), 0L)
   expect_output(print(none), "0 genes")
