@@ -81,12 +81,13 @@ fn rs_graph_diffusion(args: Robj, ctx: Robj) -> Robj {
     guard(|| {
         let args = Args::new(&args);
         let (graph, n_comps) = (square(&args)?, args.count("n_comps")?);
-        let density = match args.text("kind")?.as_str() {
-            "diffusion" => Density::Removed,
-            "laplacian" => Density::Kept,
+        // A layout starts well from vectors that are merely smooth.
+        let (density, tolerance) = match args.text("kind")?.as_str() {
+            "diffusion" => (Density::Removed, 1e-10),
+            "laplacian" => (Density::Kept, 1e-3),
             _ => return Err(wrong("kind", "is not known")),
         };
-        let map = with_ctx(&ctx, |ctx| diffusion_map(&graph, n_comps, density, ctx))?;
+        let map = with_ctx(&ctx, |ctx| diffusion_map(&graph, n_comps, density, tolerance, ctx))?;
         Ok(named(vec![("values", map.values.into()), ("vectors", map.vectors.into())]))
     })
 }

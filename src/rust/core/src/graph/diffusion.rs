@@ -4,12 +4,16 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::sparse::Sparse;
+use super::spectrum::leading;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::stats::linalg::{Eigen, sym_eigen_top_k_with};
 
 /// Rows of one task.
 const TILE: usize = 4096;
+
+/// Cells up to which the eigenvectors are computed to machine precision.
+const EXACT: usize = 20_000;
 
 /// Vectors of a product.
 const BLOCK: usize = 4;
@@ -45,14 +49,18 @@ pub enum Density {
 ///    eigenvalues of the random walk `Z⁻² K`.
 /// 3. Eigenvectors of `T`; the entry of largest size of each is positive.
 ///
+/// Up to 20,000 cells by Lanczos, to machine precision; beyond, where its basis would be
+/// large, by filtered subspaces, with residuals up to `tolerance`.
+///
 /// # Errors
 /// [`Error::InvalidValues`] for a cell without connections or a connectivity that is
-/// negative or not finite, [`Error::InvalidInput`] for more components than cells, and
-/// when `ctx` stops.
+/// negative or not finite, [`Error::InvalidInput`] for more components than cells,
+/// [`Error::NotConverged`], and when `ctx` stops.
 pub fn diffusion_map(
     graph: &Sparse,
     n_comps: usize,
     density: Density,
+    tolerance: f64,
     ctx: &Ctx,
 ) -> Result<DiffusionMap> {
     let n = graph.len();
@@ -63,8 +71,13 @@ pub fn diffusion_map(
         });
     }
     let transitions = transitions(graph, density)?;
-    let Eigen { values, vectors } =
-        sym_eigen_top_k_with(n, n_comps, BLOCK, |x, y| multiply(&transitions, x, y, ctx))?;
+    let Eigen { values, vectors } = if n <= EXACT {
+        sym_eigen_top_k_with(n, n_comps, BLOCK, |x, y| {
+            step(&transitions, x, y, [1.0, 0.0, 0.0], ctx)
+        })?
+    } else {
+        leading(&transitions, n_comps, tolerance, ctx)?
+    };
     Ok(DiffusionMap { values, vectors })
 }
 
@@ -100,24 +113,36 @@ fn transitions(graph: &Sparse, density: Density) -> Result<Sparse> {
     Ok(matrix)
 }
 
-/// The product with a block of vectors, each row summed in the order of columns.
-fn multiply(matrix: &Sparse, x: &[f64], y: &mut [f64], ctx: &Ctx) -> Result<()> {
+/// Writes `a (A x - b x) - c y` to `y` for a block of vectors in rows and factors
+/// `[a, b, c]`; each row of the product is summed in the order of columns.
+pub(super) fn step(
+    matrix: &Sparse,
+    x: &[f64],
+    y: &mut [f64],
+    [scale, shift, share]: [f64; 3],
+    ctx: &Ctx,
+) -> Result<()> {
     let width = x.len() / matrix.len().max(1);
     let tiles: Vec<_> = y.chunks_mut(TILE * width).map(Mutex::new).collect();
     ctx.parallel(
         "Diffusion components",
         tiles.len(),
-        || (),
-        |tile, ()| {
+        || vec![0.0; width],
+        |tile, sums| {
             let mut rows = tiles[tile].lock().unwrap_or_else(PoisonError::into_inner);
-            for (at, sums) in rows.chunks_mut(width).enumerate() {
+            for (at, row) in rows.chunks_mut(width).enumerate() {
+                let i = tile * TILE + at;
                 sums.fill(0.0);
-                let (columns, values) = matrix.row(tile * TILE + at);
+                let (columns, values) = matrix.row(i);
                 for (&j, &a) in columns.iter().zip(values) {
                     let from = &x[j as usize * width..(j as usize + 1) * width];
                     for (sum, x) in sums.iter_mut().zip(from) {
                         *sum += a * x;
                     }
+                }
+                let own = &x[i * width..(i + 1) * width];
+                for ((y, sum), x) in row.iter_mut().zip(sums.iter()).zip(own) {
+                    *y = scale * (sum - shift * x) - share * *y;
                 }
             }
             Ok(())
@@ -190,7 +215,7 @@ mod tests {
     #[test]
     fn the_first_component_is_stationary() {
         let graph = line(300);
-        let map = diffusion_map(&graph, 6, Density::Removed, &ctx(2)).unwrap();
+        let map = diffusion_map(&graph, 6, Density::Removed, 1e-10, &ctx(2)).unwrap();
         assert!((map.values[0] - 1.0).abs() < 1e-12);
         assert!(map.values.windows(2).all(|pair| pair[0] > pair[1]));
         // Its entries are the square roots of the stationary distribution: Z.
@@ -212,21 +237,21 @@ mod tests {
     fn components_solve_the_eigenproblem() {
         let graph = line(500);
         let matrix = transitions(&graph, Density::Removed).unwrap();
-        let map = diffusion_map(&graph, 5, Density::Removed, &ctx(1)).unwrap();
+        let map = diffusion_map(&graph, 5, Density::Removed, 1e-10, &ctx(1)).unwrap();
         let mut image = vec![0.0; 500];
         for (value, vector) in map.values.iter().zip(map.vectors.chunks(500)) {
-            multiply(&matrix, vector, &mut image, &ctx(1)).unwrap();
+            step(&matrix, vector, &mut image, [1.0, 0.0, 0.0], &ctx(1)).unwrap();
             for (a, x) in image.iter().zip(vector) {
                 assert!((a - value * x).abs() < 1e-12);
             }
         }
-        assert!(map == diffusion_map(&graph, 5, Density::Removed, &ctx(4)).unwrap());
+        assert!(map == diffusion_map(&graph, 5, Density::Removed, 1e-10, &ctx(4)).unwrap());
     }
 
     #[test]
     fn with_its_density_the_stationary_state_is_the_degree() {
         let graph = line(300);
-        let map = diffusion_map(&graph, 3, Density::Kept, &ctx(1)).unwrap();
+        let map = diffusion_map(&graph, 3, Density::Kept, 1e-10, &ctx(1)).unwrap();
         let total: f64 = graph.values.iter().sum();
         for (x, degree) in map.vectors[..300].iter().zip(graph.row_sums()) {
             assert!((x * x - degree / total).abs() < 1e-12);
@@ -237,7 +262,7 @@ mod tests {
     fn pseudotime_grows_along_a_line() {
         // So short that no component but the first is stationary.
         let graph = line(60);
-        let map = diffusion_map(&graph, 10, Density::Removed, &ctx(1)).unwrap();
+        let map = diffusion_map(&graph, 10, Density::Removed, 1e-10, &ctx(1)).unwrap();
         assert!(map.values[1] < STATIONARY);
         let time = diffusion_pseudotime(&map, 0, &components(&graph));
         assert_eq!(time[0], 0.0);
@@ -259,11 +284,11 @@ mod tests {
     fn bad_graphs_are_refused() {
         let lonely =
             Sparse { offsets: vec![0, 1, 2, 2], columns: vec![1, 0], values: vec![1.0; 2] };
-        let error = diffusion_map(&lonely, 2, Density::Kept, &ctx(1)).unwrap_err();
+        let error = diffusion_map(&lonely, 2, Density::Kept, 1e-10, &ctx(1)).unwrap_err();
         assert!(error.to_string().contains("cell 3 has no connections"));
         let mut negative = line(5);
         negative.values[0] = -1.0;
-        assert!(diffusion_map(&negative, 2, Density::Removed, &ctx(1)).is_err());
-        assert!(diffusion_map(&line(5), 6, Density::Kept, &ctx(1)).is_err());
+        assert!(diffusion_map(&negative, 2, Density::Removed, 1e-10, &ctx(1)).is_err());
+        assert!(diffusion_map(&line(5), 6, Density::Kept, 1e-10, &ctx(1)).is_err());
     }
 }

@@ -15,6 +15,7 @@ mod neighbors;
 mod paga;
 mod points;
 mod sparse;
+mod spectrum;
 
 pub use components::components;
 pub use connectivities::{Kernel, connectivities};
