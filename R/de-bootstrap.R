@@ -17,7 +17,7 @@
 #'
 #' The draws show what rests on few cells or on the sample that has most of them. They
 #' are no biological replicates: for the difference between conditions use
-#' `test_pseudobulk()`.
+#' [test_pseudobulk()].
 #'
 #' @inheritParams find_markers
 #' @inheritParams downsample_cells

@@ -52,7 +52,7 @@
 #' the weights of the statistic. A block with cells on one side only (t-tests: fewer than
 #' two on a side) drops out of that comparison, with a message and a line in the
 #' attribute `blocks_dropped`. If all do, because donors are nested in conditions, that is an
-#' error: `test_pseudobulk()` is the test for it.
+#' error: [test_pseudobulk()] is the test for it.
 #'
 #' # Samples
 #'
@@ -116,7 +116,7 @@
 #' @param features Genes to test, by name, position or logical; negative positions leave
 #'   out. Or a function that takes the data frame of the genes (`var`; its row names are the
 #'   genes' names) and returns one of these, such as
-#'   `\\(var) !var$chromosome %in% c("X", "Y")`. `NULL`: all. p-values are adjusted over
+#'   `\(var) !var$chromosome %in% c("X", "Y")`. `NULL`: all. p-values are adjusted over
 #'   the genes that are tested.
 #' @param alternative `"two.sided"`, `"greater"` (higher in the group) or `"less"`.
 #' @param tie_correct Wilcoxon: account for ties. `NULL`: `TRUE`, but `FALSE` for
@@ -174,7 +174,7 @@
 #' Nat. Methods 15, 255. Squair et al. (2021) Nat. Commun. 12, 5692.
 #' Ntranos et al. (2019) Nat. Methods 16, 163. Pedregosa et al. (2011) JMLR 12, 2825.
 #' @seealso [top_markers()], [filter_markers()], [as_seurat_markers()],
-#'   [compare_methods()], [bootstrap_markers()]; [pseudobulk()] for comparing conditions
+#'   [compare_methods()], [bootstrap_markers()]; [test_pseudobulk()] for comparing conditions
 #' @export
 #' @examples
 #' x <- open_h5ad(example_h5ad()) |>
