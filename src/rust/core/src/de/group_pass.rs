@@ -126,6 +126,12 @@ impl<A: Accumulate> GroupTable<A> {
         self.n_genes
     }
 
+    /// The accumulators of one gene, group by group.
+    pub fn gene(&self, gene: usize) -> impl Iterator<Item = &A> {
+        assert!(gene < self.n_genes, "a gene of the slice");
+        self.tiles.iter().flat_map(move |tile| tile.cells[gene..].iter().step_by(self.n_genes))
+    }
+
     /// The accumulators of one group, gene by gene.
     #[must_use]
     pub fn group(&self, group: usize) -> &[A] {

@@ -113,7 +113,6 @@ pub fn test_moments(
     table: &TableBuilder,
 ) -> Result<()> {
     let contrasts = test.contrasts();
-    let n_labels = contrasts.groups().n_groups();
     let plan = test.replicates();
     let first = genes.start;
     for_each_gene(
@@ -123,13 +122,14 @@ pub fn test_moments(
         table,
         Workspace::default,
         |gene, w, rows| {
-            let of_label = |label: usize| &moments.group(label)[gene - first];
-            let labels = || (0..n_labels).map(of_label);
-            contrasts.check_counts(gene, labels().map(|m| m.values.n()))?;
-            contrasts.add_up(labels().copied(), GroupMoments::default(), merged, &mut w.parts);
+            w.labels.clear();
+            w.labels.extend(moments.gene(gene - first).copied());
+            contrasts.check_counts(gene, w.labels.iter().map(|m| m.values.n()))?;
+            let labels = w.labels.iter().copied();
+            contrasts.add_up(labels, GroupMoments::default(), merged, &mut w.parts);
             contrasts.sides(&w.parts, GroupMoments::default(), merged, &mut w.sides);
             if let Some(plan) = &plan {
-                plan.add_up(labels().map(GroupMoments::sums), &mut w.replicates);
+                plan.add_up(w.labels.iter().map(GroupMoments::sums), &mut w.replicates);
             }
             for (comparison, strata) in contrasts.comparisons().iter().enumerate() {
                 w.strata.clear();
@@ -153,6 +153,7 @@ pub fn test_moments(
 /// One thread's memory.
 #[derive(Default)]
 struct Workspace {
+    labels: Vec<GroupMoments>,
     parts: Vec<GroupMoments>,
     sides: SideValues<GroupMoments>,
     strata: Vec<StratumMoments>,

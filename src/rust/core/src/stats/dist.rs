@@ -219,17 +219,14 @@ fn t_tails(t: f64, df: f64) -> Tail {
     // x = 1 / (1 + t^2 / df) and y = 1 - x, neither by subtraction; the square
     // may overflow where its logarithm does not.
     let odds = t / df * t;
-    let (x, y, ln_x, ln_y) = if odds.is_finite() {
-        let x = 1.0 / (1.0 + odds);
-        let y = odds / (1.0 + odds);
-        let ln_x = -libm::log1p(odds);
-        let ln_y = if odds < 1.0 { libm::log(odds) + ln_x } else { -libm::log1p(1.0 / odds) };
-        (x, y, ln_x, ln_y)
+    let (x, y, ln_x) = if odds.is_finite() {
+        (1.0 / (1.0 + odds), odds / (1.0 + odds), -libm::log1p(odds))
     } else {
-        (0.0, 1.0, libm::log(df) - 2.0 * libm::log(t), 0.0)
+        (0.0, 1.0, libm::log(df) - 2.0 * libm::log(t))
     };
-    // x^a y^(1/2) / B(a, 1/2)
-    let ln_power = a * ln_x + 0.5 * ln_y + ln_gamma_ratio(a) - 0.5 * libm::log(PI);
+    // x^a y^(1/2) / B(a, 1/2), with one logarithm for all that is small.
+    let (square, ln_rest) = gamma_ratio(a);
+    let ln_power = a * ln_x + 0.5 * libm::log(y * square / PI) + ln_rest;
     if t * t < 4.0 && y < 0.6 {
         Tail::Complement(libm::exp(ln_power) * beta_series(a, y))
     } else {
@@ -237,14 +234,15 @@ fn t_tails(t: f64, df: f64) -> Tail {
     }
 }
 
-/// ln(Gamma(a + 1/2) / Gamma(a)).
+/// Gamma(a + 1/2) / Gamma(a), as its square without a factor and the logarithm of
+/// that factor.
 ///
 /// # Numerics
 ///
 /// The difference of two `lgamma` would lose all digits for large `a`. Instead
 /// the asymptotic series, which follows from Stirling's, after moving `a` above
 /// 20 by Gamma(a + 1) = a Gamma(a).
-fn ln_gamma_ratio(a: f64) -> f64 {
+fn gamma_ratio(a: f64) -> (f64, f64) {
     let mut product = 1.0;
     let mut a = a;
     while a < 20.0 {
@@ -255,7 +253,7 @@ fn ln_gamma_ratio(a: f64) -> f64 {
     let r2 = r * r;
     let series =
         r * (-1.0 / 8.0 + r2 * (1.0 / 192.0 + r2 * (-1.0 / 640.0 + r2 * (17.0 / 14_336.0))));
-    0.5 * libm::log(a) + libm::log(product) + series
+    (a * product * product, series)
 }
 
 /// `I_y(1/2, a)` over y^(1/2) x^a / B(1/2, a): a sum of positive terms, short
