@@ -127,6 +127,9 @@ impl<A: Accumulate> GroupTable<A> {
     }
 
     /// The accumulators of one gene, group by group.
+    ///
+    /// # Panics
+    /// If the slice has no such gene.
     pub fn gene(&self, gene: usize) -> impl Iterator<Item = &A> {
         assert!(gene < self.n_genes, "a gene of the slice");
         self.tiles.iter().flat_map(move |tile| tile.cells[gene..].iter().step_by(self.n_genes))
