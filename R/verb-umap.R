@@ -26,6 +26,7 @@
 #' @param init `"spectral"`, `"rep"` for the first dimensions of the embedding, or a
 #'   matrix with one row for each cell.
 #' @param batch Whether to use all threads, for a layout that is somewhat different.
+#' @param threads Number of threads. `NULL`: `options(scoom.threads)`.
 #' @param key The name of the layout in `obsm`.
 #' @returns `x` with `obsm$X_umap`, cells x `n_components`, and `uns$umap` with its
 #'   `params`.
