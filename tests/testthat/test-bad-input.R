@@ -14,6 +14,9 @@ expect_refused <- function(code, class, ...) {
 
 logged <- function(x) log1p(normalize_total(x, target_sum = 1e4))
 
+# A table without what it says of the call.
+columns_of <- function(table) lapply(table, identity)
+
 halves <- function(x) rep_len(c("a", "b"), n_obs(x))
 
 # Every function that reads the matrix.
@@ -131,7 +134,7 @@ test_that("without cells every function gives an empty answer or says so", {
   expect_refused(answers$pca(x), "too_many_components", "0 cells")
   expect_refused(answers$wilcoxon(x), "one_group")
   expect_refused(answers$t_test(x), "one_group")
-  expect_identical(dim(answers$pseudobulk(x)), c(n_vars(x), 0L))
+  expect_refused(answers$pseudobulk(x), "no_samples")
   expect_identical(dim(open_example()[integer(), ]), c(0L, 2000L))
 })
 
@@ -267,7 +270,7 @@ test_that("cells without a group are left out, with a message that counts them",
   expect_identical(unique(a$n_group + a$n_reference), 1997L)
   x$obs$group <- group
   expect_message(b <- find_markers(x, "group"), "3 cells", class = left_out)
-  expect_identical(as.list(b), as.list(a))
+  expect_identical(columns_of(b), columns_of(a))
   expect_message(pb <- pseudobulk(x, "group"), "3 cells", class = left_out)
   expect_identical(sum(pb$samples$n_cells), 1997L)
   expect_refused(find_markers(x, rep(NA, 2000)), "invalid_group")
@@ -368,8 +371,8 @@ test_that("directives and braces in paths, names and values are only text", {
   x$obs[[odd]] <- x$obs$cell_type
   y <- logged(x)
   expect_identical(
-    as.list(find_markers(y, odd)),
-    as.list(find_markers(y, "cell_type"))
+    columns_of(find_markers(y, odd)),
+    columns_of(find_markers(y, "cell_type"))
   )
   missing <- paste(odd, "%d")
   expect_refused(find_markers(y, missing), "column_missing", missing)
