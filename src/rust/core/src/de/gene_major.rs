@@ -21,14 +21,14 @@ use super::spill::Spill;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::Source;
-use crate::pass::stream;
+use crate::pass::{partial_body, partial_header, stream};
 use crate::transform::View;
 
 /// What decoding takes of the budget, for each thread.
 const THREAD_BYTES: u64 = 96 << 20;
 
-/// Opens a partial; changes with its format.
-const MAGIC: &[u8; 8] = b"scoomGM1";
+/// Tells these partials from those of other passes.
+const MAGIC: &[u8; 8] = b"by genes";
 
 /// One block's values, in memory or in the spill file.
 struct Piece {
@@ -165,7 +165,8 @@ impl GeneMajor {
     /// When the spill file can't be read.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let total: usize = self.pieces.iter().map(|piece| piece.n_bytes + 16).sum();
-        let mut out = Vec::with_capacity(total + 24);
+        let mut out = partial_header();
+        out.reserve(total + 24);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&(self.n_vars as u64).to_le_bytes());
         out.extend_from_slice(&(self.n_groups as u64).to_le_bytes());
@@ -196,7 +197,7 @@ impl GeneMajor {
     ) -> Result<Self> {
         let collector = Collector::new(ctx, n_vars);
         for partial in partials {
-            let mut rest = Cut(partial.as_ref());
+            let mut rest = Cut(partial_body(partial.as_ref())?);
             let header = (rest.take(8)?, rest.number()?, rest.number()?);
             if header != (&MAGIC[..], n_vars, n_groups) {
                 return Err(bad("it comes from another pass"));

@@ -18,7 +18,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// # Errors
 /// When it can't be encoded.
 pub fn to_bytes<T: Serialize>(partial: &T) -> Result<Vec<u8>> {
-    postcard::to_extend(partial, header()).map_err(|e| Error::BadPartial { reason: e.to_string() })
+    postcard::to_extend(partial, partial_header())
+        .map_err(|e| Error::BadPartial { reason: e.to_string() })
 }
 
 /// A partial from [`to_bytes`].
@@ -27,7 +28,7 @@ pub fn to_bytes<T: Serialize>(partial: &T) -> Result<Vec<u8>> {
 /// [`Error::PartialVersion`] when another version wrote it, [`Error::BadPartial`] when
 /// the bytes are none of the expected type.
 pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let (partial, rest) = postcard::take_from_bytes(open(bytes)?)
+    let (partial, rest) = postcard::take_from_bytes(partial_body(bytes)?)
         .map_err(|e| Error::BadPartial { reason: e.to_string() })?;
     if rest.is_empty() {
         return Ok(partial);
@@ -36,7 +37,7 @@ pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 }
 
 /// What follows the header.
-fn open(bytes: &[u8]) -> Result<&[u8]> {
+pub(crate) fn partial_body(bytes: &[u8]) -> Result<&[u8]> {
     let none = || Error::BadPartial { reason: "it does not begin as one".into() };
     let (format, rest) =
         bytes.strip_prefix(&MAGIC).and_then(<[u8]>::split_first).ok_or_else(none)?;
@@ -51,7 +52,8 @@ fn open(bytes: &[u8]) -> Result<&[u8]> {
     })
 }
 
-fn header() -> Vec<u8> {
+/// What every partial begins with.
+pub(crate) fn partial_header() -> Vec<u8> {
     let mut header = MAGIC.to_vec();
     header.extend([FORMAT, VERSION.len() as u8]);
     header.extend_from_slice(VERSION.as_bytes());

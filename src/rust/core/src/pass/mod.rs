@@ -22,6 +22,7 @@ mod stream;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use bytes::{from_bytes, to_bytes};
+pub(crate) use bytes::{partial_body, partial_header};
 pub use executor::{merge_partials, run, run_ranges, run_tiled, run_tiled_ranges};
 pub use pack::pack;
 pub use stream::{stream, stream_slabs};
