@@ -20,7 +20,22 @@ pub trait Accumulate: Default + Copy + Send + Sync + Serialize + DeserializeOwne
     fn push(&mut self, value: f64, linear: f64);
     /// Adds what comes later in the file. An empty accumulator is neutral.
     fn merge(&mut self, later: &Self);
+
+    /// Whether small values have a word ([`Accumulate::pack`]).
+    const PACKS: bool = false;
+    /// The value as a word such that the sum of up to [`MOST_WORDS`] of them
+    /// unpacks to what pushing each value gives.
+    fn pack(_value: f64) -> Option<u64> {
+        None
+    }
+    /// What a sum of words stands for.
+    fn unpack(_sum: u64) -> Self {
+        Self::default()
+    }
 }
+
+/// Words that may be added up before they are unpacked.
+pub const MOST_WORDS: u32 = (1 << 24) - 1;
 
 /// Tiles at most: enough for any number of threads, few enough to go through
 /// for every block.
@@ -54,16 +69,82 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
 
     /// The tiles of the pass as one table.
     #[must_use]
-    pub fn table(&self, tiles: Vec<GroupTile<A>>) -> GroupTable<A> {
+    pub fn table(&self, mut tiles: Vec<GroupTile<A>>) -> GroupTable<A> {
+        for tile in &mut tiles {
+            tile.unpack();
+            tile.cells();
+        }
         GroupTable { n_genes: self.genes.len(), groups_per_tile: self.groups_per_tile, tiles }
     }
 }
 
 /// The accumulators of some groups: genes of the first, genes of the second ...
+///
+/// Problem: a row's values are scattered over the genes of its group, which lie in
+/// the third-level cache, and each costs a line to and fro. Solution: words of 8
+/// bytes where values allow it, so that a row's lines are neighbours. They become
+/// accumulators when a range is complete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound = "A: Accumulate")]
 pub struct GroupTile<A> {
+    /// Empty while words have been enough.
     cells: Vec<A>,
+    /// Sums of words; empty where none are taken.
+    words: Vec<u64>,
+    /// Rows in `words`.
+    rows: u32,
+}
+
+impl<A: Accumulate> GroupTile<A> {
+    fn new(n_cells: usize) -> Self {
+        if A::PACKS {
+            GroupTile { cells: Vec::new(), words: vec![0; n_cells], rows: 0 }
+        } else {
+            GroupTile { cells: vec![A::default(); n_cells], words: Vec::new(), rows: 0 }
+        }
+    }
+
+    /// The accumulators; there are as many as words.
+    fn cells(&mut self) -> &mut [A] {
+        if self.cells.len() < self.words.len() {
+            self.cells.resize(self.words.len(), A::default());
+        }
+        &mut self.cells
+    }
+
+    /// Turns the words into accumulators.
+    fn unpack(&mut self) {
+        if self.rows == 0 {
+            return;
+        }
+        let words = std::mem::take(&mut self.words);
+        self.words = vec![0; words.len()];
+        self.rows = 0;
+        for (cell, word) in self.cells().iter_mut().zip(words) {
+            cell.merge(&A::unpack(word));
+        }
+    }
+
+    /// Adds the values of a row that have words to the `n_genes` from `at` on;
+    /// whether all had.
+    fn push_words(&mut self, at: usize, genes: &Range<usize>, row: (&[u32], &[f64])) -> bool {
+        if self.rows == MOST_WORDS {
+            self.unpack();
+        }
+        self.rows += 1;
+        let words = &mut self.words[at..][..genes.len()];
+        let first_gene = genes.start as u32;
+        let mut all = true;
+        for (&gene, &value) in row.0.iter().zip(row.1) {
+            if let Some(word) = words.get_mut(gene.wrapping_sub(first_gene) as usize) {
+                match A::pack(value) {
+                    Some(packed) => *word += packed,
+                    None => all &= value == 0.0,
+                }
+            }
+        }
+        all
+    }
 }
 
 impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
@@ -74,7 +155,7 @@ impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
     }
 
     fn empty(&self, tile: usize) -> GroupTile<A> {
-        GroupTile { cells: vec![A::default(); self.groups_of(tile).len() * self.genes.len()] }
+        GroupTile::new(self.groups_of(tile).len() * self.genes.len())
     }
 
     fn fold(&self, block: &RowBlock, tile: usize, partial: &mut GroupTile<A>) -> Result<()> {
@@ -85,13 +166,18 @@ impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
             if !owned.contains(&group) {
                 continue;
             }
-            let cells = &mut partial.cells[(group - owned.start) * n_genes..][..n_genes];
             let (indices, values) = block.row(r);
+            let at = (group - owned.start) * n_genes;
+            if A::PACKS && partial.push_words(at, &self.genes, (indices, values)) {
+                continue;
+            }
+            let cells = &mut partial.cells()[at..][..n_genes];
             let linear = if block.linear.is_empty() { values } else { block.linear_row(r) };
             let mut finite = true;
             for ((&gene, &value), &linear) in indices.iter().zip(values).zip(linear) {
                 if let Some(cell) = cells.get_mut(gene.wrapping_sub(first_gene) as usize) {
-                    if value != 0.0 {
+                    let is_packed = A::PACKS && A::pack(value).is_some();
+                    if value != 0.0 && !is_packed {
                         finite &= value.is_finite();
                         cell.push(value, linear);
                     }
@@ -104,8 +190,13 @@ impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
         Ok(())
     }
 
-    fn merge(&self, _tile: usize, into: &mut GroupTile<A>, from: GroupTile<A>) {
-        for (into, from) in into.cells.iter_mut().zip(&from.cells) {
+    fn merge(&self, _tile: usize, into: &mut GroupTile<A>, mut from: GroupTile<A>) {
+        into.unpack();
+        from.unpack();
+        if from.cells.is_empty() {
+            return;
+        }
+        for (into, from) in into.cells().iter_mut().zip(&from.cells) {
             into.merge(from);
         }
     }

@@ -188,6 +188,19 @@ impl Accumulate for GroupSum {
         self.odd += u32::from(value < 0.0 || (value as i64) as f64 != value);
     }
 
+    const PACKS: bool = true;
+
+    // The number of values above 40 bits of their sum.
+    #[inline]
+    fn pack(value: f64) -> Option<u64> {
+        let count = (value + 4_503_599_627_370_496.0).to_bits() & 0xffff;
+        (count as f64 == value && count != 0).then_some((1 << 40) | count)
+    }
+
+    fn unpack(sum: u64) -> Self {
+        GroupSum { sum: (sum & ((1 << 40) - 1)) as f64, n: (sum >> 40) as u32, odd: 0 }
+    }
+
     fn merge(&mut self, later: &Self) {
         self.sum += later.sum;
         self.n += later.n;

@@ -3,7 +3,7 @@
 use super::contrast::{Contrasts, Samples, Stratum};
 use super::fold_change::FoldChange;
 use super::gene_major::GeneMajor;
-use super::group_pass::GroupPass;
+use super::group_pass::{Accumulate, GroupPass, MOST_WORDS};
 use super::groups::{Groups, NONE};
 use super::moments::{
     GroupMoments, GroupSum, MomentTest, moment_pass, run_moment_test, test_moments,
@@ -644,7 +644,11 @@ fn threads_memory_and_ranges_do_not_matter_to_moments() {
 
 #[test]
 fn sums_of_many_groups_are_exact() {
-    let matrix = matrix();
+    let mut matrix = matrix();
+    // Larger than what a word takes, and no count.
+    matrix.set(3, 4, 70_000.0);
+    matrix.set(7, 4, 0.5);
+    matrix.set(9, 5, -2.0);
     let view = plain_view(None);
     // More groups than tiles, most of them with one cell or none.
     let codes: Vec<u32> = (0..N_OBS as u32).map(|row| row * 3 % 150).collect();
@@ -662,6 +666,19 @@ fn sums_of_many_groups_are_exact() {
             let odd = values.iter().filter(|x| **x < 0.0 || x.fract() != 0.0).count();
             assert_eq!(got.odd as usize, odd);
         }
+    }
+}
+
+#[test]
+fn sums_of_words_do_not_run_over() {
+    let n = u64::from(MOST_WORDS);
+    for value in [1.0, 2.0, 65_535.0] {
+        let word = GroupSum::pack(value).unwrap();
+        let all = GroupSum::unpack(word.checked_mul(n).unwrap());
+        assert_eq!(all, GroupSum { sum: value * n as f64, n: MOST_WORDS, odd: 0 });
+    }
+    for other in [0.0, -0.0, -1.0, 0.5, 65_536.0, 2f64.powi(52) + 1.0, f64::NAN, f64::INFINITY] {
+        assert!(GroupSum::pack(other).is_none(), "{other}");
     }
 }
 
