@@ -25,10 +25,12 @@ pub trait Accumulate: Default + Copy + Send + Sync + Serialize + DeserializeOwne
     const PACKS: bool = false;
     /// The value as a word such that the sum of up to [`MOST_WORDS`] of them
     /// unpacks to what pushing each value gives.
+    #[must_use]
     fn pack(_value: f64) -> Option<u64> {
         None
     }
     /// What a sum of words stands for.
+    #[must_use]
     fn unpack(_sum: u64) -> Self {
         Self::default()
     }
