@@ -115,3 +115,12 @@ local_engine <- function(..., env = parent.frame()) {
     env
   )
 }
+
+# The quasi-likelihood fit as the guide of the installed edgeR has it: version 4 estimates
+# the dispersion on the way.
+fit_by_guide <- function(y, design) {
+  if (utils::packageVersion("edgeR") < "4") {
+    y <- edgeR::estimateDisp(y, design)
+  }
+  edgeR::glmQLFit(y, design, robust = TRUE)
+}
