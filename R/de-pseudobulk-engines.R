@@ -125,14 +125,54 @@ fit_glmgampoi <- function(counts, design, contrasts, options) {
   means <- rowMeans(sweep(counts, 2, fit$size_factors, `/`))
   tables <- each_contrast(contrasts, \(weights) {
     table <- inject(glmGamPoi::test_de(fit, contrast = !!unname(weights)))
+    beyond <- options$min_log2_fc > 0
     list(
       log2_fc = table$lfc,
       mean_expr = means,
-      statistic = table$f_statistic,
-      p_value = table$pval
+      statistic = if (beyond) rep(NA_real_, nrow(table)) else table$f_statistic,
+      p_value = if (beyond) {
+        beyond_threshold(fit, weights, table, options$min_log2_fc)
+      } else {
+        table$pval
+      }
     )
   })
   list(fit = fit, tables = tables)
+}
+
+#' glmGamPoi's test against a threshold
+#'
+#' The package has none. This is its own quasi-likelihood ratio against the model whose
+#' contrast is held at either end of the threshold by an offset, with the two tails
+#' that limma's treat() adds up, as in edgeR's glmTreat().
+#'
+#' @param table What `test_de()` says of the contrast.
+#' @returns p-values.
+#' @noRd
+beyond_threshold <- function(fit, weights, table, min_log2_fc) {
+  shrinkage <- fit$overdispersion_shrinkage_list
+  design <- fit$model_matrix
+  others <- qr.Q(qr(matrix(weights)), complete = TRUE)[, -1, drop = FALSE]
+  along <- drop(design %*% weights) / sum(weights^2)
+  # The signed root of the gain in deviance over the model that stops at `end`.
+  distance <- function(end) {
+    held <- glmGamPoi::glm_gp(
+      fit$data,
+      design = design %*% others,
+      size_factors = FALSE,
+      offset = sweep(fit$Offset, 2, end * log(2) * along, `+`),
+      overdispersion = shrinkage$dispersion_trend,
+      overdispersion_shrinkage = FALSE,
+      on_disk = FALSE
+    )
+    gain <- pmax(0, held$deviances - fit$deviances)
+    sign(table$lfc - end) * sqrt(gain / shrinkage$ql_disp_shrunken)
+  }
+  above <- distance(min_log2_fc)
+  below <- distance(-min_log2_fc)
+  up <- table$lfc >= 0
+  tail <- \(t) stats::pt(t, table$df2, lower.tail = FALSE)
+  pmin(1, tail(ifelse(up, above, -below)) + tail(ifelse(up, below, -above)))
 }
 
 # Ordinary linear models of log2 counts per million. Needs no package, and does not

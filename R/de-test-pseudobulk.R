@@ -17,8 +17,11 @@
 #'      quasi-likelihoods of versions 3 and 4 differ; the version is printed with the table.
 #'    * `"limma_voom"`: TMM, `voom()`, `lmFit()`, `eBayes()`, or `treat()`.
 #'    * `"DESeq2"`: `DESeq()` and `results()` (Wald tests) without independent
-#'      filtering, size factors of type `"poscounts"` where every gene has a zero.
-#'    * `"glmGamPoi"`: `glm_gp()` and `test_de()`.
+#'      filtering, size factors of type `"poscounts"` where every gene has a zero;
+#'      `lfcThreshold` where `min_log2_fc` is given.
+#'    * `"glmGamPoi"`: `glm_gp()` and `test_de()`. It has no test against `min_log2_fc`: that is
+#'      its quasi-likelihood ratio against the model whose contrast is held at either
+#'      end of the threshold, with the two tails of `treat()`.
 #'    * `"t_test"`: t tests of a linear model of log2 counts per million with the prior
 #'      count 2. It needs no package and is the weakest; it runs only when named.
 #' 4. p-values are adjusted within a cell type and contrast (`p_adj`), and for each
@@ -46,7 +49,7 @@
 #'   `NULL` to test all samples together.
 #' @param method Which test, see Details.
 #' @param min_log2_fc Test whether the log2 fold change is larger than this in size,
-#'   rather than different from zero. glmGamPoi can't.
+#'   rather than different from zero.
 #' @param robust edgeR and limma: keep genes of outlying variance from deciding how
 #'   much information genes share.
 #' @param min_count Counts that a gene needs, in a library of median size, in as many
@@ -119,17 +122,6 @@ test_pseudobulk <- function(
   check_number(min_count, min = 0)
   check_count(min_samples, min = 1)
   p_adjust <- check_choice(p_adjust, p_adjust_methods)
-  if (method == "glmGamPoi" && min_log2_fc > 0) {
-    scoom_abort(
-      c(
-        "glmGamPoi has no test against a threshold.",
-        i = "Take {.code min_log2_fc = 0}, or another {.arg method}."
-      ),
-      class = "invalid_input",
-      call = call,
-      argument = "min_log2_fc"
-    )
-  }
   packages <- pseudobulk_engines()[[method]]$packages
   check_suggested(packages, "BiocManager::install", call)
 

@@ -21,6 +21,36 @@ kang_tests <- function(pb = kang_sums(), design = ~ donor + condition, ...) {
   )
 }
 
+# The same of the three cell types that can be tested, once for each method and design:
+# some methods take seconds.
+kang_fits <- local({
+  made <- list()
+  function(method, design = ~condition) {
+    key <- paste(method, deparse(design))
+    if (is.null(made[[key]])) {
+      pb <- kang_sums()
+      pb <- pb[, pb$samples$seurat_annotations %in% kang_types]
+      contrast <- c("condition", "stim", "ctrl")
+      made[[key]] <<- kang_tests(
+        pb,
+        design,
+        contrast = contrast,
+        method = method
+      )
+    }
+    made[[key]]
+  }
+})
+
+# edgeR's filter, or scoom's where there is no edgeR; another test compares the two.
+edger_filter <- function(counts, design) {
+  if (requireNamespace("edgeR", quietly = TRUE)) {
+    edgeR::filterByExpr(counts, design)
+  } else {
+    enough_counts(counts, design, 10)
+  }
+}
+
 # The samples of one cell type by matrix algebra, those of ten cells at least.
 kang_by_hand <- function(type) {
   x <- kang_object()
