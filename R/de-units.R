@@ -48,7 +48,8 @@ resolve_units <- function(
   )
   skipped <- skipped_table(strata, kept, labels)
   blocks_dropped <- dropped_table(strata, kept, labels)
-  tell_skipped(skipped, blocks_dropped, contrasts, kept, call)
+  stay <- stay_in_rest(strata, kept)
+  tell_skipped(skipped, blocks_dropped, stay, kept, call)
   strata <- strata[kept$stratum, ]
   list(
     unit = unit,
@@ -227,7 +228,15 @@ as_frame <- function(columns) {
   )
 }
 
-tell_skipped <- function(skipped, blocks_dropped, contrasts, kept, call) {
+# Whether cells of groups that are skipped count to the rest of others, in any level.
+stay_in_rest <- function(strata, kept) {
+  of_rest <- is.na(strata$reference)
+  skipped <- strata$group_units[of_rest & !is.na(kept$reason)]
+  rests <- strata$reference_units[of_rest & kept$stratum]
+  any(unlist(skipped) %in% unlist(rests))
+}
+
+tell_skipped <- function(skipped, blocks_dropped, stay, kept, call) {
   if (!any(kept$stratum)) {
     abort_all_skipped(skipped, call)
   }
@@ -239,8 +248,10 @@ tell_skipped <- function(skipped, blocks_dropped, contrasts, kept, call) {
       c(
         "{length(names)} comparison{?s} {?is/are} skipped: {.val {shown}}{if (more > 0) paste0(' and ', more, ' more')}.",
         x = "{sentence(unique(skipped$reason))}",
-        i = if (contrasts$to_rest) {
+        i = if (stay && is.null(skipped[["within"]])) {
           "Their cells stay in the rest of the other groups."
+        } else if (stay) {
+          "Their cells stay in the rest of the other groups of the same level."
         }
       ),
       class = "groups_skipped",

@@ -86,6 +86,50 @@ test_that("groups of one and two cells, missing groups and listed ones", {
   expect_equal(row$p_value, want$p.value, tolerance = 1e-9)
 })
 
+test_that("groups without cells are no groups", {
+  data <- small_matrix()
+  values <- log1p(data$counts * 1.5)
+  group <- factor(data$groups, c("a", "none", "b", "c"))
+  find <- \(group, ...) suppressMessages(find_markers(values, group, ...))
+  for (reference in c("rest", "each")) {
+    with_empty <- find(group, reference = reference)
+    expect_identical(with_empty, find(data$groups, reference = reference))
+    expect_identical(nrow(attr(with_empty, "skipped")), 0L)
+  }
+  within <- factor(rep("x", 60), c("x", "empty"))
+  expect_identical(levels(find(group, within = within)$within), "x")
+  for (bad in list(
+    list(groups = "none"),
+    list(groups = list(set = c("a", "none"))),
+    list(reference = "none"),
+    list(exclude = "none")
+  )) {
+    expect_error(
+      rlang::inject(find(group, !!!bad)),
+      "none",
+      class = "scoom_error_group_missing"
+    )
+  }
+})
+
+test_that("counts kept as integers are tested as the same doubles", {
+  x <- open_example()[, 1:80]
+  counts <- t(as.matrix(x$X))
+  whole <- counts
+  storage.mode(whole) <- "integer"
+  for (method in c("wilcoxon", "t-test", "binomial", "lr")) {
+    find <- \(x, ...) {
+      found <- suppressWarnings(suppressMessages(
+        find_markers(x, ..., method = method, pseudocount = 1)
+      ))
+      as.list(found)[marker_columns]
+    }
+    want <- find(counts, x$obs$cell_type)
+    expect_identical(find(whole, x$obs$cell_type), want)
+    expect_equal(find(x, "cell_type"), want, tolerance = 1e-12)
+  }
+})
+
 test_that("absent and constant genes have no effect in any method or design", {
   data <- small_matrix(n_cells = 120)
   values <- log1p(data$counts * 1.5)

@@ -120,6 +120,12 @@ test_that("values that are no counts are refused", {
   halves <- data$counts / 2
   expect_error(pseudobulk(halves, by), class = "scoom_error_not_counts")
   expect_error(pseudobulk(-data$counts, by), class = "scoom_error_not_counts")
+  # Logarithms, which are what cells are tested on.
+  expect_error(
+    pseudobulk(log1p(data$counts), by),
+    "layer",
+    class = "scoom_error_not_counts"
+  )
   got <- pseudobulk(halves, by, require_counts = FALSE)
   expect_equal(got$counts, pseudobulk(data$counts, by)$counts / 2)
 })

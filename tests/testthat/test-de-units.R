@@ -111,6 +111,35 @@ test_that("comparisons without enough cells are skipped and reported", {
   expect_error(units_of(cells), class = "scoom_error_group_too_small")
 })
 
+test_that("the warning says where skipped cells stay, and only where they do", {
+  warned <- function(...) {
+    conditionMessage(expect_warning(
+      units_of(...),
+      class = "scoom_warning_groups_skipped"
+    ))
+  }
+  stay <- "Their cells stay in the rest of the other groups"
+  cells <- list(group = factor(rep(c("a", "b", "c"), c(1, 10, 9))))
+  expect_match(warned(cells), paste0(stay, "\\.$"))
+  # Against a named group there is no rest.
+  expect_no_match(warned(cells, reference = "c"), stay)
+  # "a" is alone in x, so nothing is tested there; in y it is too small.
+  cells <- list(
+    group = factor(rep(c("a", "a", "b", "c"), c(4, 1, 6, 6))),
+    within = factor(rep(c("x", "y"), c(4, 13)))
+  )
+  expect_match(warned(cells), paste(stay, "of the same level\\.$"))
+  gone <- c(1:4, 6:17)
+  alone <- lapply(cells, `[`, gone)
+  expect_no_match(warned(alone), stay)
+  # Of the one condition that is tested there are no other groups.
+  cells <- list(
+    group = factor(rep(c("ctrl", "stim", "ctrl", "stim"), c(5, 5, 5, 1))),
+    within = factor(rep(c("x", "y"), c(10, 6)))
+  )
+  expect_no_match(warned(cells, groups = "stim"), stay)
+})
+
 test_that("blocks with one side drop out, all of them is an error", {
   cells <- list(
     group = factor(rep(c("a", "b"), c(6, 6))),
