@@ -30,8 +30,9 @@
 #' @param block A column of the cells within whose values labels are exchanged, such as
 #'   the donor where each has both conditions.
 #' @param cell_type A column of the cells; every cell type is tested on its own.
-#' @param methods Methods of [find_markers()] (`"wilcoxon"`, `"t-test"`,
-#'   `"t-test_overestim_var"`, `"binomial"`) and of [test_pseudobulk()].
+#' @param methods Methods of [find_markers()] with p-values (`"wilcoxon"`, `"t-test"`,
+#'   `"t-test_overestim_var"`, `"binomial"`, `"lr"`) and of [test_pseudobulk()].
+#' @param latent For `"lr"`: covariates, as in [find_markers()].
 #' @param n_permutations Splits to test, at most.
 #' @param max_p_adj Adjusted p-value up to which a gene is called.
 #' @param min_cells For tests of samples: samples of fewer cells are left out of a cell
@@ -63,6 +64,7 @@ check_calibration <- function(
   block = NULL,
   cell_type = NULL,
   methods = c("wilcoxon", "edgeR"),
+  latent = NULL,
   n_permutations = 40,
   max_p_adj = 0.05,
   min_cells = 10,
@@ -75,7 +77,7 @@ check_calibration <- function(
   call <- current_env()
   check_given(x, "an object with cells")
   check_given(sample_by, "names of columns of the cells")
-  check_calibration_methods(methods, call)
+  check_calibration_methods(methods, latent, call)
   check_string(condition, allow_null = TRUE)
   check_string(block, allow_null = TRUE)
   check_string(cell_type, allow_null = TRUE)
@@ -113,7 +115,12 @@ check_calibration <- function(
       splits,
       method,
       max_p_adj,
-      list(threads = threads, BPPARAM = BPPARAM, progress = progress)
+      compact(list(
+        latent = if (method == "lr") latent,
+        threads = threads,
+        BPPARAM = BPPARAM,
+        progress = progress
+      ))
     )
   }
   if (length(of_samples)) {
@@ -153,7 +160,7 @@ check_calibration <- function(
   )
 }
 
-check_calibration_methods <- function(methods, call) {
+check_calibration_methods <- function(methods, latent, call) {
   if (!is.character(methods) || !length(methods) || anyDuplicated(methods)) {
     abort_type(methods, "names of methods, each once", "methods", call)
   }
@@ -163,6 +170,17 @@ check_calibration_methods <- function(methods, call) {
       c(calibration_cell_methods, pseudobulk_methods),
       "methods",
       call
+    )
+  }
+  if (!is.null(latent) && !"lr" %in% methods) {
+    scoom_abort(
+      c(
+        "No method takes {.arg latent}.",
+        x = "It is for {.val lr}; {.arg methods} {?is/are} {.val {methods}}."
+      ),
+      class = "invalid_input",
+      call = call,
+      argument = "latent"
     )
   }
 }
@@ -344,7 +362,8 @@ calibration_cell_methods <- c(
   "wilcoxon",
   "t-test",
   "t-test_overestim_var",
-  "binomial"
+  "binomial",
+  "lr"
 )
 
 # Rows of marker tables to have at a time.

@@ -14,7 +14,7 @@ methods <- c("edgeR", "limma_voom", "DESeq2", "glmGamPoi", "t_test")
 calibration <- check_calibration(
   controls,
   sample_by = "donor",
-  methods = c("wilcoxon", "t-test", methods)
+  methods = c("wilcoxon", "t-test", "lr", methods)
 )
 print(calibration)
 for (package in engines) {

@@ -110,6 +110,46 @@ test_that("counts are those of the tests themselves", {
   }
 })
 
+test_that("likelihood ratios are permuted too, with their covariates", {
+  data <- small_matrix(n_cells = 160)
+  values <- log1p(data$counts * 1.5)
+  sample <- rep(paste0("s", 1:4), 40)
+  # Genes that two samples have more of, and a column that follows one of them.
+  values[5:12, sample %in% c("s1", "s3")] <-
+    values[5:12, sample %in% c("s1", "s3")] + 1
+  depth <- values[5, ] + rep(c(0.1, 0.3, 0.2, 0), 40)
+  run <- \(...) suppressMessages(check_calibration(values, sample, ...))
+  plain <- run(methods = "lr")
+  covaried <- run(methods = c("wilcoxon", "lr"), latent = list(depth = depth))
+  for (cal in list(plain, covaried)) {
+    i <- which(attr(cal, "splits")["s3", ])[[1]]
+    side <- attr(cal, "splits")[sample, i]
+    markers <- suppressMessages(find_markers(
+      values,
+      ifelse(side, "a", "b"),
+      groups = "a",
+      method = "lr",
+      latent = if (nrow(cal) > 3) list(depth = depth)
+    ))
+    row <- cal[cal$method == "lr" & cal$permutation == i, ]
+    expect_identical(row$n_called, sum(markers$p_adj <= 0.05))
+    expect_equal(row$p_below_0.05, mean(markers$p_value < 0.05))
+    expect_gt(row$n_called, 0)
+  }
+  expect_false(identical(
+    plain$p_below_0.05,
+    covaried$p_below_0.05[covaried$method == "lr"]
+  ))
+  expect_error(
+    run(methods = "wilcoxon", latent = list(depth = depth)),
+    class = "scoom_error_invalid_input"
+  )
+  # What has no p-value can't be calibrated.
+  for (method in c("auc", "logreg")) {
+    expect_error(run(methods = method), class = "scoom_error_invalid_input")
+  }
+})
+
 test_that("cell-level tests call genes where samples do not differ, sums do not", {
   skip_if_not_installed("edgeR")
   x <- log_chain(kang_object())
