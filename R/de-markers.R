@@ -40,7 +40,8 @@
 #' `groups` and `reference` name groups, or sets of them: `groups = list(T = c("CD4", "CD8"))`
 #' tests a set. Cells without a value in `group_by`, `within`, `block` or `sample_by` are
 #' left out, with a message. A comparison with fewer than two cells on a side is skipped with
-#' a warning and listed in the attribute `skipped`; its cells stay in the rest of the others.
+#' a warning and listed in the attribute `skipped`; cells of a group that is too small stay
+#' in the rest of the others.
 #' If nothing is left to test, that is an error.
 #'
 #' `within` makes every comparison once in each of its levels, from the same read.
@@ -68,8 +69,9 @@
 #' or tie correction (for `tie_correct` a value you give counts), fold changes from means of
 #' logarithms, rows ordered by the statistic, and cells without a group kept in the rest. For
 #' `"logreg"` the model has the tested groups alone (and the reference where one is named) as
-#' classes; with two classes there is one vector of coefficients, which speaks for the second
-#' group while scanpy files it under the first: its sign is reversed, and so it is here.
+#' classes; with two classes there is one vector of coefficients, which speaks for the later
+#' in the order of levels, while scanpy files it under the group that is listed first: where
+#' that is the earlier one its sign is reversed, and so it is here.
 #'
 #' `compat = "seurat_v4"` and `"seurat"` (version 5) give those of `Seurat::FindMarkers()`:
 #' its thresholds (`min_pct` 0.1 and `min_log2_fc` 0.25; 0.01 and 0.1 in version 5) and
@@ -88,7 +90,8 @@
 #' `options(scoom.scratch)`, which is gone when the call ends, by error or interrupt too.
 #' `"lr"` takes them too, and 100 bytes a cell and thread. `"logreg"` looks at the values some
 #' hundred times: where they fit half of the memory budget, at 10 bytes each, the file is read
-#' once, otherwise at every look, with a message. Adjustment takes 8 bytes for each gene and comparison. The table takes 120 bytes a
+#' once, otherwise at every look, with a message; whatever `BPPARAM`, it runs in this
+#' session, because every look needs the answer to the one before. Adjustment takes 8 bytes for each gene and comparison. The table takes 120 bytes a
 #' row: thresholds and `n_genes` are applied before it is made.
 #'
 #' @param x An object opened by [open_h5ad()], a Seurat object (its `data` and
@@ -302,9 +305,14 @@ find_markers <- function(
   )
   columns <- switch(
     method,
-    logreg = inject(
-      run_logreg(plan, args, contrasts$to_rest, rules$scanpy, !!!running)
-    ),
+    logreg = inject(run_logreg(
+      plan,
+      args,
+      contrasts$to_rest,
+      rules$scanpy,
+      filed = listed_first(groups, units$comparisons$group),
+      !!!running
+    )),
     lr = inject(run_lr(
       plan,
       args,
@@ -376,6 +384,11 @@ check_marker_options <- function(asked, call) {
   if (!is.null(n_genes) && !identical(n_genes, Inf)) {
     check_count(n_genes, min = 1, arg = "n_genes", call = call)
   }
+}
+
+# The comparison of the group that the user names first; the table has the order of levels.
+listed_first <- function(groups, tested) {
+  if (is.character(groups)) match(groups[[1]], as.character(tested), 1L) else 1L
 }
 
 # Options that a method has no use for are errors: none is ignored in silence.

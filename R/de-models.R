@@ -17,8 +17,9 @@
 #' file is read once; otherwise at every look, with a message. The fit runs in this
 #' process, whatever `BPPARAM`. `compat = "scanpy"`: the model has the tested groups (and
 #' the reference where one is named) alone as classes; with two classes there is one
-#' vector of coefficients, which speaks for the *second* in the order of levels,
-#' while scanpy files it under the *first*: its sign is reversed, and so it is here.
+#' vector of coefficients, which speaks for the *later* in the order of levels,
+#' while scanpy files it under the one *listed first*: where that is the earlier its sign
+#' is reversed, and so it is here.
 #'
 #' `method = "lr"`: gene by gene, the logistic regression of the two sides of a
 #' comparison on the gene and the `latent` columns against that on `latent` alone, as
@@ -43,7 +44,8 @@ NULL
 #' @param args What the engine takes for a t-test: units, strata, fold changes, table.
 #' @param to_rest Whether groups are compared with the rest.
 #' @param scanpy Whether to make models as scanpy does. Then of two groups against the
-#'   rest the first alone is in the table.
+#'   rest one alone is in the table.
+#' @param filed The number of its comparison.
 #' @returns The columns of [new_markers()].
 #' @noRd
 run_logreg <- function(
@@ -51,6 +53,7 @@ run_logreg <- function(
   args,
   to_rest,
   scanpy = FALSE,
+  filed = 1L,
   threads = NULL,
   BPPARAM = NULL,
   progress = NULL,
@@ -88,17 +91,17 @@ run_logreg <- function(
   untested <- c("p_value", "p_adj", "log10_p")
   columns[untested] <- lapply(columns[untested], \(p) rep(NA_real_, length(p)))
   if (scanpy && to_rest && length(args$group_units) == 2) {
-    columns <- keep_first_comparison(columns)
+    columns <- keep_comparison(columns, filed)
   }
   columns
 }
 
-# Rows of the first comparison alone.
-keep_first_comparison <- function(columns) {
-  first <- columns$comparison == 1L
-  by_row <- lengths(columns) == length(first) &
+# Rows of one comparison alone.
+keep_comparison <- function(columns, number) {
+  kept <- columns$comparison == number
+  by_row <- lengths(columns) == length(kept) &
     !names(columns) %in% c("n_group", "n_reference")
-  columns[by_row] <- lapply(columns[by_row], `[`, first)
+  columns[by_row] <- lapply(columns[by_row], `[`, kept)
   columns
 }
 

@@ -246,6 +246,56 @@ test_that("logreg agrees with scikit-learn", {
   expect_lt(max(abs(in_order(columns)$statistic - want)), 5e-6)
 })
 
+test_that("scanpy's own tables of logreg are reproduced, reversed sign and all", {
+  x <- pbmc3k_logged()
+  index <- reference_index("logreg")
+  genes <- seq(1, n_vars(x), by = 10)
+  check <- function(name, groups, ...) {
+    markers <- suppressMessages(find_markers(
+      x,
+      "louvain",
+      groups = groups,
+      features = genes,
+      method = "logreg",
+      compat = "scanpy",
+      ...
+    ))
+    filed <- index[[paste0(name, "_groups")]]
+    expect_setequal(markers$group, filed)
+    want <- as.matrix(reference_table("logreg", name))
+    at <- cbind(
+      match(markers$feature, var_names(x)[genes]),
+      match(markers$group, filed)
+    )
+    # scanpy keeps coefficients as float32.
+    expect_lt(max(abs(markers$statistic - want[at])), 1e-5)
+    for (rows in split(seq_len(nrow(markers)), markers$group, drop = TRUE)) {
+      expect_false(is.unsorted(-markers$statistic[rows]))
+    }
+    markers
+  }
+  nk <- "NK cells"
+  cd8 <- "CD8 T cells"
+  two <- check("scanpy_two", c(cd8, nk))
+  turned <- check("scanpy_two_turned", c(nk, cd8))
+  check("scanpy_three", c(nk, cd8, "B cells"))
+  check("scanpy_reference", "B cells", reference = nk)
+  check("scanpy_reference_turned", nk, reference = "B cells")
+  # What is filed under the first level speaks for the second.
+  plain <- suppressMessages(find_markers(
+    x,
+    "louvain",
+    groups = cd8,
+    reference = nk,
+    features = genes,
+    method = "logreg"
+  ))
+  expect_identical(unique(as.character(two$group)), cd8)
+  of <- \(table) table$statistic[match(plain$feature, table$feature)]
+  expect_equal(plain$statistic, -of(two), tolerance = 1e-5)
+  expect_identical(of(turned), of(two))
+})
+
 test_that("a budget too small reads the file at every look and says so", {
   data <- model_data()
   args <- model_args(data$group, "a", "b")
