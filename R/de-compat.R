@@ -42,14 +42,18 @@ conventions <- function(compat, method, given) {
 seurat_slack <- 0.00051
 
 # Rounds, filters and sorts a table as FindMarkers() does: by p-value, which may be zero
-# for many, then by fold change; AUC tables by power, then AUC, then the last gene first.
-finish_seurat <- function(markers, min_pct, genes, by_auc) {
+# for many, then by fold change, in version 5 by the difference of percentages; AUC
+# tables by power, then AUC, then the last gene first.
+finish_seurat <- function(markers, min_pct, genes, by_auc, compat) {
   markers$pct_group <- round(markers$pct_group, 3)
   markers$pct_reference <- round(markers$pct_reference, 3)
   keep <- which(pmax(markers$pct_group, markers$pct_reference) >= min_pct)
   sorting <- if (by_auc) {
     auc <- round(markers$auc, 3)
     list(-abs(auc - 0.5) * 2, -auc, -match(markers$feature, genes))
+  } else if (compat == "seurat") {
+    change <- abs(markers$pct_group - markers$pct_reference)
+    list(markers$p_value, -change, match(markers$feature, genes))
   } else {
     list(markers$p_value, -markers$log2_fc)
   }
@@ -63,7 +67,7 @@ finish_seurat <- function(markers, min_pct, genes, by_auc) {
 #'
 #' @details
 #' The numbers stay as they are: whether they are those of the other tool is decided by
-#' `compat` in [find_markers()]. With `compat = "seurat_v4"` and its method's name there,
+#' `compat` in [find_markers()]. With `compat = "seurat_v4"` (versions 4) or `"seurat"` (5) there,
 #' `as_seurat_markers()` gives the rows of `Seurat::FindMarkers()` in its order.
 #' `Seurat::FindAllMarkers()` drops rows with `p_val >= 0.01` on top of that.
 #'

@@ -76,8 +76,9 @@
 #' `compat = "seurat_v4"` and `"seurat"` (version 5) give those of `Seurat::FindMarkers()`:
 #' its thresholds (`min_pct` 0.1 and `min_log2_fc` 0.25; 0.01 and 0.1 in version 5) and
 #' three cells on a side; p-values adjusted by Bonferroni over all genes, tested or not;
-#' `pct_*` rounded to three digits; rows by p-value; fold changes with 1 added to the means,
-#' in version 5 to the sums. [as_seurat_markers()] gives the table its columns.
+#' `pct_*` rounded to three digits; rows by p-value, then by fold change, in version 5 by the
+#' difference of percentages; fold changes with 1 added to the means, in version 5 to the
+#' sums. [as_seurat_markers()] gives the table its columns.
 #'
 #' # Passes and memory
 #'
@@ -339,7 +340,13 @@ find_markers <- function(
   if (!rules$seurat) {
     return(markers)
   }
-  finish_seurat(markers, rules$min_pct, source$genes, method == "auc")
+  finish_seurat(
+    markers,
+    rules$min_pct,
+    source$genes,
+    method == "auc",
+    compat
+  )
 }
 
 marker_methods <- c(

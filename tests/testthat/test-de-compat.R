@@ -178,12 +178,9 @@ test_that("tables and uns have the names that scanpy has", {
 
 # Seurat -----------------------------------------------------------------------
 
+# Kang's cells as an object of the installed Seurat, 4.3 or 5.
 seurat_of_kang <- function() {
   skip_if_not_installed("Seurat", "4.3.0")
-  skip_if(
-    utils::packageVersion("Seurat") >= "5",
-    "the numbers of Seurat 4 need Seurat 4"
-  )
   x <- open_h5ad(
     shared_data_path("counts", "kang2018_pbmc_ifnb_2000cells.h5ad")
   )
@@ -197,22 +194,26 @@ seurat_of_kang <- function() {
   object
 }
 
-test_that("FindMarkers() of Seurat 4 is reproduced, rows, order and columns", {
+installed_seurat <- function() {
+  if (utils::packageVersion("Seurat") >= "5") "seurat" else "seurat_v4"
+}
+
+test_that("FindMarkers() of the installed Seurat is reproduced, rows, order, columns", {
   object <- seurat_of_kang()
   check <- function(test, method, tolerance) {
-    want <- suppressWarnings(Seurat::FindMarkers(
+    want <- suppressMessages(suppressWarnings(Seurat::FindMarkers(
       object,
       ident.1 = "B",
       ident.2 = "CD14 Mono",
       test.use = test,
       verbose = FALSE
-    ))
+    )))
     got <- as_seurat_markers(find_markers(
       object,
       groups = "B",
       reference = "CD14 Mono",
       method = method,
-      compat = "seurat_v4"
+      compat = installed_seurat()
     ))
     expect_identical(rownames(got), rownames(want))
     expect_identical(names(got), c(names(want), "cluster", "gene"))
@@ -227,13 +228,17 @@ test_that("FindMarkers() of Seurat 4 is reproduced, rows, order and columns", {
   check("roc", "auc", 1e-12)
 })
 
-test_that("FindAllMarkers() of Seurat 4 is reproduced", {
+test_that("FindAllMarkers() of the installed Seurat is reproduced", {
   object <- seurat_of_kang()
   want <- suppressMessages(suppressWarnings(
     Seurat::FindAllMarkers(object, only.pos = TRUE, verbose = FALSE)
   ))
   expect_warning(
-    markers <- find_markers(object, compat = "seurat_v4", only_up = TRUE),
+    markers <- find_markers(
+      object,
+      compat = installed_seurat(),
+      only_up = TRUE
+    ),
     "Eryth",
     class = "scoom_warning_groups_skipped"
   )
@@ -242,6 +247,77 @@ test_that("FindAllMarkers() of Seurat 4 is reproduced", {
   expect_identical(got$gene, want$gene)
   # Its row names are no more than unique.
   expect_equal(as.list(got), as.list(want), tolerance = 1e-10)
+})
+
+# A table of reference_seurat5.R with its genes by name, and a key for each row.
+seurat5_table <- function(name, genes) {
+  table <- reference_table("seurat5", name)
+  table$gene <- genes[table$gene]
+  if (!is.null(table$cluster)) {
+    table$cluster <- reference_index("seurat5")$clusters[table$cluster]
+  }
+  table
+}
+
+test_that("compat = \"seurat\" gives the tables of Seurat 5", {
+  x <- pbmc3k_logged()
+  genes <- var_names(x)
+  tested <- seq(1, length(genes), by = 10)
+  find <- function(..., features = tested) {
+    markers <- find_markers(
+      x,
+      "louvain",
+      features = features,
+      compat = "seurat",
+      ...
+    )
+    as_seurat_markers(suppressMessages(markers))
+  }
+  pair <- \(...) find(..., groups = "B cells", reference = "CD14+ Monocytes")
+  check <- function(got, name, tolerance = 1e-10) {
+    want <- seurat5_table(name, genes)
+    expect_gt(nrow(want), 50)
+    columns <- setdiff(names(want), c("gene", "cluster"))
+    expect_identical(names(got), c(columns, "cluster", "gene"))
+    key <- \(table) paste(table$gene, table[["cluster"]] %||% "")
+    if (is.null(want$cluster)) {
+      got$cluster <- NULL
+    }
+    # The same rows in the same order, but for p-values that differ by rounding.
+    expect_setequal(key(got), key(want))
+    moved <- match(key(want), key(got))
+    expect_lt(max(abs(moved - seq_along(moved))), 3)
+    got <- got[moved, ]
+    for (column in setdiff(columns, c("p_val", "p_val_adj"))) {
+      expect_equal(got[[column]], want[[column]], tolerance = tolerance)
+    }
+    for (column in intersect(columns, c("p_val", "p_val_adj"))) {
+      gap <- abs(log10(got[[column]]) - log10(want[[column]]))
+      # Below 1e-300 a p-value of doubles has few digits.
+      expect_lt(max(gap[want$p_val > 1e-300]), 1e4 * tolerance)
+    }
+  }
+  check(suppressMessages(pair()), "wilcox")
+  check(suppressMessages(pair(method = "t-test")), "t")
+  check(suppressMessages(pair(method = "auc")), "roc", 1e-12)
+  all <- suppressMessages(find())
+  expect_identical(names(all), reference_index("seurat5")$columns)
+  check(all[all$p_val < 0.01, ], "all")
+  # glm() stops at a relative change of the deviance of 1e-8.
+  labelled <- !is.na(x$obs$louvain)
+  counts <- open_h5ad(shared_data_path("counts", "pbmc3k_raw.h5ad"))
+  depth <- rowSums(counts$X[, genes])
+  lr <- suppressMessages(pair(
+    method = "lr",
+    latent = list(depth = depth),
+    features = tested[1:200]
+  ))
+  want <- seurat5_table("lr", genes)
+  expect_setequal(lr$gene, want$gene)
+  lr <- lr[match(want$gene, lr$gene), ]
+  gap <- abs(log10(lr$p_val) - log10(want$p_val))
+  expect_lt(max(gap / pmax(1, -log10(want$p_val))), 1e-4)
+  expect_equal(lr$avg_log2FC, want$avg_log2FC, tolerance = 1e-10)
 })
 
 test_that("compat = \"seurat\" has the fold change of Seurat 5", {
