@@ -50,7 +50,8 @@ rs_de_latent_independent <- function(args) .Call(wrap__rs_de_latent_independent,
 #' Principal components of a plan's view, whose chain does not scale.
 #'
 #' `args`: `n_comps`; `scale`: `NULL` or `list(zero_center, max_value, mean, sd)`
-#' with `mean` and `sd` `NULL` to take those of the cells at hand.
+#' with `mean` and `sd` `NULL` to take those of the cells at hand; `n_values`: stored
+#' values of the view, or `NULL`.
 #' @noRd
 rs_pca <- function(plan, args, ctx) .Call(wrap__rs_pca, plan, args, ctx)
 
@@ -144,8 +145,14 @@ rs_matrix_sums <- function(plan, args, ctx, mode) .Call(wrap__rs_matrix_sums, pl
 #' @noRd
 rs_plan_info <- function(plan, ctx) .Call(wrap__rs_plan_info, plan, ctx)
 
+#' How often matrices were read from their files in this process since the library
+#' was loaded; reading a part counts as such.
+#' @noRd
+rs_plan_reads <- function() .Call(wrap__rs_plan_reads)
+
 #' Metrics of cells and genes. `args`: `sets`, a list of positions of genes;
-#' `tops`, ascending numbers of genes.
+#' `tops`, ascending numbers of genes; `bounds`, `NULL` or `list(detected, total,
+#' set, below)`: genes are also counted over the cells within.
 #' @noRd
 rs_qc_metrics <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_metrics, plan, args, ctx, mode)
 

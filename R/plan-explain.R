@@ -108,6 +108,13 @@ verb_memory <- function() {
     `find_markers lr` = quote(
       min(12 * values, 2 / 3 * budget) + 100 * cells * threads
     ),
+    run_pipeline = quote(
+      max(
+        min(10 * values, budget / 3) + 24 * top^2 + 400 * cells,
+        120 * cells + 64 * genes * threads,
+        4000 * cells
+      )
+    ),
     pseudobulk = quote(min(32 * groups * genes, budget / 2)),
     rowSums = quote(24 * cells),
     colSums = quote(64 * genes * threads)
@@ -158,6 +165,8 @@ verb_passes <- function(verb, symbols, recipe) {
     } else {
       2 + needs_moments(recipe)
     },
+    # Metrics, variable genes, components.
+    run_pipeline = if (10 * symbols$values <= symbols$budget / 3) 3 else 4,
     `find_markers t-test` = ,
     `find_markers binomial` = slices(80 * cells),
     # Looks at the data until a regression converges, about.

@@ -27,7 +27,7 @@
 #' @param resolution One or more resolutions: larger ones give more clusters.
 #' @param objective `"modularity"`, or `"CPM"` for the constant Potts model.
 #' @param n_iterations Iterations of the Leiden algorithm; `NULL` to iterate until
-#'   the quality no longer rises.
+#'   the quality no longer rises, which takes several times as long.
 #' @param beta Randomness of its refinement.
 #' @param within A column of `obs` whose groups are clustered separately, or `NULL`.
 #' @param groups Groups of `within` to cluster; `NULL` for all.
@@ -59,7 +59,7 @@ cluster_leiden <- function(
   x,
   resolution = 1,
   objective = c("modularity", "CPM"),
-  n_iterations = NULL,
+  n_iterations = 2,
   beta = 0.01,
   within = NULL,
   groups = NULL,
@@ -171,11 +171,7 @@ cluster_graph <- function(
   graphs <- lapply(parts$cells, \(cells) {
     as_igraph(if (is.null(cells)) graph else graph[cells, cells, drop = FALSE])
   })
-  keys <- if (length(resolution) == 1) {
-    key
-  } else {
-    paste0(key, "_", format(resolution, trim = TRUE, drop0trailing = TRUE))
-  }
+  keys <- resolution_keys(key, resolution)
   for (at in seq_along(resolution)) {
     found <- lapply(graphs, \(part) {
       if (igraph::vcount(part) == 0) {
@@ -196,6 +192,14 @@ cluster_graph <- function(
     x <- set_uns(x, keys[[at]], info)
   }
   x
+}
+
+# The columns of obs: one, or one for each of several resolutions.
+resolution_keys <- function(key, resolution) {
+  if (length(resolution) == 1) {
+    return(key)
+  }
+  paste0(key, "_", format(resolution, trim = TRUE, drop0trailing = TRUE))
 }
 
 part_params <- function(within, groups, neighbors = NULL) {

@@ -56,7 +56,7 @@ take_log <- function(x, base, call) {
 check_loggable <- function(x, call) {
   recipe <- x_recipe(x, call)
   state <- chain_state(x)
-  seen <- peek_values(x, recipe, call)
+  seen <- if (!known_whole(x, recipe)) peek_values(x, recipe, call)
   if (state$logged || is_true(seen$is_log_normalized)) {
     abort_logged(x, "Can't take logarithms twice.", state, call)
   }

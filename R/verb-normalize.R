@@ -16,8 +16,8 @@
 #' 4. Values become \eqn{(x_{ij} T) / t_i}, rounded once, so that equal shares stay
 #'    equal. Cells without counts stay as they are.
 #'
-#' The first values of the file are looked at: negative values and logarithms are
-#' errors. Normalising twice warns.
+#' The first values of the file are looked at, unless [calc_qc_metrics()] has found whole
+#' numbers only: negative values and logarithms are errors. Normalising twice warns.
 #'
 #' Memory of a pass: 16 bytes per cell and about 40 MB per thread.
 #'
@@ -116,7 +116,8 @@ median_total <- function(x, excluded, pass, call) {
 check_normalizable <- function(x, call) {
   recipe <- x_recipe(x, call)
   state <- chain_state(x)
-  seen <- peek_values(x, recipe, call)
+  # All values were looked at where metrics were computed on them.
+  seen <- if (!known_whole(x, recipe)) peek_values(x, recipe, call)
   if (state$logged || is_true(seen$is_log_normalized)) {
     abort_logged(x, "Can't normalise logarithms.", state, call)
   }

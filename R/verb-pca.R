@@ -100,7 +100,12 @@ run_pca <- function(
   if (length(genes) < n_vars(x)) {
     recipe <- recipe_genes(recipe, genes)
   }
-  run <- list(threads = threads, progress = progress, label = "Components")
+  run <- list(
+    threads = threads,
+    progress = progress,
+    label = "Components",
+    n_values = known_values(x, genes, layer, call)
+  )
   found <- if (is.null(BPPARAM)) {
     pca_here(x, recipe, n_comps, run, call)
   } else {
@@ -252,10 +257,27 @@ pca_here <- function(x, recipe, n_comps, run, call) {
   plan <- recipe_plan(x, recipe, drop_scale = TRUE, call = call)
   args <- list(
     n_comps = n_comps,
-    scale = if (!is.null(scale)) without(scale, c("op", "rows"))
+    scale = if (!is.null(scale)) without(scale, c("op", "rows")),
+    n_values = run$n_values
   )
   ctx <- scoom_ctx(run$threads, run$progress, run$label, call)
   rs_unwrap(rs_pca(plan, args, ctx), call)
+}
+
+# Stored values of some genes of X, where the moments of the same cells tell them: zeros
+# that are stored aside.
+known_values <- function(x, genes, layer, call) {
+  moments <- field(x, "moments")
+  if (is.null(moments$detected) || !is.null(layer)) {
+    return(NULL)
+  }
+  now <- matrix_state(x, without_scale(x_recipe(x, call)))
+  then <- moments$state
+  if (!same_values(then, now) || !identical(then$rows, now$rows)) {
+    return(NULL)
+  }
+  at <- positions_in(then$cols, now$cols) %||% seq_len(n_vars(x))
+  if (!anyNA(at)) sum(moments$detected[at[genes]])
 }
 
 pca_on_workers <- function(x, recipe, n_comps, BPPARAM, run, call) {

@@ -67,14 +67,71 @@ calc_qc_metrics <- function(
   check_scoom(x)
   check_string(layer, allow_null = TRUE)
   check_flag(log1p)
-  call <- current_env()
+  qc_metrics(
+    x,
+    layer,
+    gene_sets,
+    percent_top,
+    log1p,
+    NULL,
+    threads,
+    BPPARAM,
+    progress,
+    current_env()
+  )
+}
+
+# Metrics of an object's X; genes are counted over the cells within `bounds` too, a list
+# by the names of cell_conditions().
+qc_within <- function(
+  x,
+  bounds,
+  gene_sets,
+  percent_top = c(50, 100, 200, 500),
+  log1p = TRUE,
+  threads = NULL,
+  BPPARAM = NULL,
+  progress = NULL,
+  call = caller_env()
+) {
+  check_flag(log1p, call = call)
+  qc_metrics(
+    x,
+    NULL,
+    gene_sets,
+    percent_top,
+    log1p,
+    bounds,
+    threads,
+    BPPARAM,
+    progress,
+    call
+  )
+}
+
+qc_metrics <- function(
+  x,
+  layer,
+  gene_sets,
+  percent_top,
+  log1p,
+  bounds,
+  threads,
+  BPPARAM,
+  progress,
+  call
+) {
   sets <- resolve_gene_sets(x, gene_sets, call)
   tops <- resolve_percent_top(percent_top, n_vars(x), call)
   plan <- scoom_plan(x, layer = layer, drop_scale = TRUE, call = call)
+  args <- list(sets = unname(sets), tops = tops)
+  if (length(bounds)) {
+    args$bounds <- engine_bounds(bounds, names(sets))
+  }
   found <- run_pass(
     rs_qc_metrics,
     plan,
-    list(sets = unname(sets), tops = tops),
+    args,
     threads = threads,
     BPPARAM = BPPARAM,
     progress = progress,
@@ -84,7 +141,17 @@ calc_qc_metrics <- function(
   check_count_values(found$check, x, call)
   x <- set_obs(x, cell_metrics(found, names(sets), tops, log1p))
   x <- set_var(x, gene_metrics(found, n_obs(x), log1p))
-  remember_qc(x, layer, found, names(sets), tops)
+  x <- remember_qc(x, layer, found, names(sets), tops)
+  if (length(bounds)) remember_kept(x, bounds, found) else x
+}
+
+engine_bounds <- function(bounds, sets) {
+  list(
+    detected = c(bounds$min_genes %||% -Inf, bounds$max_genes %||% Inf),
+    total = c(bounds$min_counts %||% -Inf, bounds$max_counts %||% Inf),
+    set = if (!is.null(bounds$max_pct_mt)) match("mt", sets),
+    below = as.double(bounds$max_pct_mt)
+  )
 }
 
 cell_metrics <- function(found, sets, tops, log1p) {
@@ -364,9 +431,28 @@ remember_qc <- function(x, layer, found, sets, tops) {
       var = names(gene_metrics(found, n_obs(x), TRUE)),
       totals = found$totals,
       gene_detected = found$gene_detected,
-      gene_totals = found$gene_totals
+      gene_totals = found$gene_totals,
+      whole = is.null(found$check$fractional)
     )
   )
+}
+
+# Beside the metrics, the counts of genes over the cells within bounds. Sums of values that
+# are no counts depend on the order of adding, so that these are not kept.
+remember_kept <- function(x, bounds, found) {
+  keep <- in_bounds(found$detected, bounds$min_genes, bounds$max_genes) &
+    in_bounds(found$totals, bounds$min_counts, bounds$max_counts)
+  if (!is.null(bounds$max_pct_mt)) {
+    pct_mt <- obs_column(x, "pct_mt")
+    keep <- keep & !is.nan(pct_mt) & pct_mt < bounds$max_pct_mt
+  }
+  if (!is.null(found$check$fractional) || sum(keep) != found$kept$n_cells) {
+    return(x)
+  }
+  qc <- field(x, "qc")
+  rows <- if (all(keep)) qc$state$rows else compose(qc$state$rows, which(keep))
+  qc$kept <- c(list(rows = rows), found$kept)
+  set_field(x, "qc", qc)
 }
 
 # Warns where `used` are metrics of another selection: those of cells depend on
@@ -412,13 +498,32 @@ known_totals <- function(x) {
   }
 }
 
+# Whether the metrics have found whole numbers only, in the stored values of a recipe or in
+# more of them.
+known_whole <- function(x, recipe) {
+  qc <- field(x, "qc")
+  stored <- vapply(qc$state$ops, \(op) op$op == "select_genes", NA)
+  is_true(qc$whole) &&
+    all(stored) &&
+    identical(qc$state$source, recipe[names(recipe) %in% source_fields]) &&
+    !anyNA(positions_in(qc$state$rows, field(x, "rows"))) &&
+    !anyNA(positions_in(qc$state$cols, field(x, "cols")))
+}
+
 # Cells and counts of the genes selected now, or NULL where the metrics can't tell.
 known_gene_counts <- function(x, layer) {
   qc <- field(x, "qc")
   recipe <- if (is.null(layer)) x_recipe(x) else layer_recipe(x, layer)
   now <- matrix_state(x, recipe)
-  if (!same_values(qc$state, now) || !identical(qc$state$rows, now$rows)) {
+  if (!same_values(qc$state, now)) {
     return(NULL)
+  }
+  if (!identical(qc$state$rows, now$rows)) {
+    # Those of the cells that were going to be kept.
+    if (is.null(qc$kept) || !identical(qc$kept$rows, now$rows)) {
+      return(NULL)
+    }
+    qc <- utils::modifyList(qc, qc$kept[c("gene_detected", "gene_totals")])
   }
   at <- positions_in(qc$state$cols, now$cols)
   if (anyNA(at)) {

@@ -262,6 +262,7 @@ run_paga <- function(x, group_by, key = "paga", neighbors = "neighbors") {
   codes <- as.integer(group) - 1L
   args <- graph_args(distances, groups = codes, n_groups = nlevels(group))
   found <- rs_unwrap(rs_graph_paga(args), call)
+  note_parts(found$tree, found$sizes)
   as_groups <- function(values) {
     names <- levels(group)
     full <- matrix(values, nlevels(group), dimnames = list(names, names))
@@ -274,6 +275,20 @@ run_paga <- function(x, group_by, key = "paga", neighbors = "neighbors") {
     sizes = set_names(as.integer(found$sizes), levels(group))
   )
   set_uns(x, key, info)
+}
+
+# A tree has one edge less than groups, a forest as many fewer as it has trees.
+note_parts <- function(tree, sizes) {
+  n_parts <- sum(sizes > 0) - sum(tree > 0) / 2
+  if (n_parts > 1) {
+    scoom_inform(
+      c(
+        "!" = "The groups fall into {format_count(n_parts)} parts without an edge between them.",
+        i = "Connectivities between parts are 0; the tree is a forest."
+      ),
+      class = "disconnected_graph"
+    )
+  }
 }
 
 #' @rdname run_paga

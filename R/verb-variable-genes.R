@@ -159,7 +159,8 @@ remember_moments <- function(x, moments) {
     list(
       state = matrix_state(x, recipe),
       mean = moments$mean,
-      var = moments$var
+      var = moments$var,
+      detected = moments$detected
     )
   )
 }

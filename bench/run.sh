@@ -3,8 +3,15 @@
 # same file on the same threads, and the Python peers where an interpreter with
 # them is given. Prints lines of JSON; bench/summary.R makes the table.
 # usage: bench/run.sh FILE [repeats] [python] > lines.json
+#        bench/run.sh --pipeline FILE [memory] [python] > lines.json
+# The second form runs raw counts to UMAP and clusters, by steps, once.
 # FILE comes from make_synthetic_h5ad.py --cells 100000 --genes 20000.
 set -euo pipefail
+only_pipeline=
+if [ "$1" = --pipeline ]; then
+  only_pipeline=yes
+  shift
+fi
 file=$1
 repeats=${2:-3}
 python=${3:-}
@@ -20,6 +27,18 @@ engine() {
   printf '{"engine": "%s", "task": "%s", "seconds": %s}\n' \
     "$1" "$2" "$("$passes" "$file" "$1" "$threads" | seconds)"
 }
+
+# Whole pipelines: bare inflates around scoom, then scanpy.
+if [ -n "$only_pipeline" ]; then
+  engine inflate pipeline
+  Rscript "$here/r/pipeline.R" "$file" "$threads" "${2:-default}"
+  engine inflate pipeline
+  if [ -n "$python" ]; then
+    OMP_NUM_THREADS=$threads NUMBA_NUM_THREADS=$threads \
+      "$python" "$here/py/pipeline_scanpy.py" "$file" "$threads" 2>/dev/null
+  fi
+  exit 0
+fi
 
 for _ in $(seq "$repeats"); do
   for task in qc qc_top ttest pseudobulk pca wilcoxon; do

@@ -18,6 +18,56 @@ test_that("Leiden on pbmc3k finds the published clusters, as well as scanpy", {
   }
 })
 
+test_that("two iterations are as good as scanpy's, of either flavour", {
+  skip_if_not_installed("igraph")
+  reference <- reference_index("graph")$pbmc3k
+  x <- pbmc3k_components() |> find_neighbors(n_neighbors = 15, n_pcs = 50)
+  expect_equal(eval(formals(cluster_leiden)$n_iterations), 2)
+  flavours <- list(
+    leiden = reference[c("leiden_modularity", "leiden_seed_to_seed_mean")],
+    leidenalg = reference[c(
+      "leidenalg_modularity",
+      "leidenalg_seed_to_seed_mean"
+    )]
+  )
+  runs <- lapply(0:3, \(seed) cluster_leiden(x, 0.5, seed = seed))
+  for (flavour in names(flavours)) {
+    scanpy <- reference_table("graph", flavour)
+    modularity <- mean(flavours[[flavour]][[1]])
+    seed_to_seed <- flavours[[flavour]][[2]]
+    for (run in runs) {
+      against <- vapply(scanpy, adjusted_rand_index, 0, run$obs$leiden)
+      expect_gt(mean(against), seed_to_seed - 0.02)
+      ratio <- run$uns$leiden$modularity / modularity
+      expect_lt(abs(ratio - 1), 0.005)
+    }
+  }
+})
+
+test_that("clusters of a published graph are those published with it", {
+  skip_if_not_installed("igraph")
+  x <- open_reduced()
+  published <- x$obs$louvain
+  graph <- x$obsp$connectivities
+  total <- sum(graph)
+  inside <- vapply(
+    levels(published),
+    \(g) sum(graph[published == g, published == g]),
+    0
+  )
+  degrees <- rowsum(Matrix::rowSums(graph), published)
+  modularity <- sum(inside) / total - sum((degrees / total)^2)
+  for (seed in 0:2) {
+    x <- cluster_leiden(x, seed = seed) |>
+      cluster_louvain(seed = seed, key = "own")
+    # Two partitions of nearly the same modularity, of another algorithm's seeds.
+    expect_gt(adjusted_rand_index(x$obs$leiden, published), 0.8)
+    expect_gt(adjusted_rand_index(x$obs$own, published), 0.8)
+    expect_gt(x$uns$leiden$modularity, modularity)
+    expect_lt(abs(x$uns$own$modularity / modularity - 1), 0.015)
+  }
+})
+
 test_that("modularity is that of the formula", {
   skip_if_not_installed("igraph")
   x <- find_neighbors(open_reduced()) |> cluster_leiden()

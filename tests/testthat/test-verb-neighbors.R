@@ -32,6 +32,23 @@ test_that("distances and connectivities are scanpy's", {
   expect_lt(max(abs(found - wanted)), 1e-6)
 })
 
+test_that("the graph that a published file carries comes out again", {
+  x <- open_reduced()
+  published <- graph_matrix(x, "neighbors", "connectivities")
+  # What the file says, and the components with which its distances agree.
+  k <- x$uns$neighbors$params$n_neighbors
+  x <- find_neighbors(x, n_neighbors = k, n_pcs = 30, key = "again")
+  found <- graph_matrix(x, "again", "connectivities")
+  expect_identical(found@p, published@p)
+  expect_identical(found@i, published@i)
+  # umap-learn stops its search for the widths at 1e-5, in float32.
+  expect_lt(max(abs(found@x - published@x)), 1e-4)
+  distances <- graph_matrix(x, "neighbors", "distances")
+  again <- graph_matrix(x, "again", "distances")
+  expect_identical(again@i, distances@i)
+  expect_lt(max(abs(again@x / distances@x - 1)), 1e-5)
+})
+
 test_that("shared neighbours are Seurat's", {
   skip_if_not_installed("Seurat")
   x <- open_reduced()
@@ -134,9 +151,10 @@ test_that("hnsw finds the neighbours, whatever the threads", {
 
 test_that("auto compares all pairs while that is quick", {
   expect_equal(search_method("auto", "euclidean", 1e5), "exact")
+  expect_equal(search_method("auto", "euclidean", 3e5), "exact")
   expect_equal(search_method("auto", "manhattan", 1e7), "exact")
   skip_if_not_installed("RcppHNSW")
-  expect_equal(search_method("auto", "euclidean", 1e6), "hnsw")
+  expect_equal(search_method("auto", "euclidean", 3e5 + 1), "hnsw")
 })
 
 test_that("a graph in pieces is reported", {

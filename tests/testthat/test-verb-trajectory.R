@@ -86,6 +86,18 @@ test_that("the connectivities of groups are scanpy's", {
   expect_equal(found$sizes, c(table(x$obs$bulk_labels)))
 })
 
+test_that("groups that nothing connects make a forest", {
+  x <- suppressMessages(find_neighbors(blobs(apart = 100), n_neighbors = 8))
+  message <- expect_message(
+    x <- run_paga(x, group_by = "blob"),
+    class = "scoom_message_disconnected_graph"
+  )
+  expect_match(conditionMessage(message), "3 parts")
+  expect_true(all(as.matrix(x$uns$paga$connectivities) == 0))
+  y <- suppressMessages(find_neighbors(blobs(apart = 1), n_neighbors = 10))
+  expect_no_message(run_paga(y, group_by = "blob"))
+})
+
 test_that("cells without a group count nowhere", {
   x <- find_neighbors(blobs(apart = 1), n_neighbors = 10)
   local_quiet()

@@ -9,6 +9,16 @@ test_that("neighbours stay together as with umap-learn", {
   expect_gt(found, min(reference$umap_trustworthiness) - 0.01)
 })
 
+test_that("neighbours stay together as in a published layout", {
+  skip_if_not_installed("uwot")
+  x <- open_reduced()
+  rep <- x$obsm$X_pca[, 1:30]
+  published <- trustworthiness(rep, x$obsm$X_umap)
+  found <- trustworthiness(rep, run_umap(x)$obsm$X_umap)
+  expect_gt(published, 0.9)
+  expect_gt(found, published - 0.01)
+})
+
 test_that("a seed gives the same layout, whatever the threads", {
   skip_if_not_installed("uwot")
   x <- find_neighbors(open_reduced())

@@ -13,7 +13,8 @@ use crate::plan::{Plan, run_mode, run_tiled_mode, with_ctx};
 /// Principal components of a plan's view, whose chain does not scale.
 ///
 /// `args`: `n_comps`; `scale`: `NULL` or `list(zero_center, max_value, mean, sd)`
-/// with `mean` and `sd` `NULL` to take those of the cells at hand.
+/// with `mean` and `sd` `NULL` to take those of the cells at hand; `n_values`: stored
+/// values of the view, or `NULL`.
 /// @noRd
 #[extendr]
 fn rs_pca(plan: Robj, args: Robj, ctx: Robj) -> Robj {
@@ -22,7 +23,8 @@ fn rs_pca(plan: Robj, args: Robj, ctx: Robj) -> Robj {
         let args = Args::new(&args);
         let n_comps = args.count("n_comps")?;
         let scaling = args.get("scale").map(|scale| scaling(&scale)).transpose()?;
-        let options = PcaOptions { n_comps, scaling };
+        let n_values = args.number_opt("n_values")?.map(|n| n as u64);
+        let options = PcaOptions { n_comps, scaling, n_values };
         with_ctx(&ctx, |ctx| Ok(result(&pca(plan.source(), plan.view(), ctx, &options)?)))
     })
 }

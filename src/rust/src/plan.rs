@@ -2,7 +2,7 @@
 //! on one, whole or by ranges.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
@@ -119,12 +119,26 @@ fn chain(args: &Args) -> Result<Chain> {
     Ok(chain)
 }
 
+/// How often calls have read a matrix from its file since the library was loaded.
+static READS: Mutex<f64> = Mutex::new(0.0);
+
 /// Runs `body` with the resources in R's list `ctx`.
 pub fn with_ctx<T>(ctx: &Robj, body: impl FnOnce(&Ctx) -> Result<T>) -> Result<T> {
     let args = Args::new(ctx);
     let monitor = RMonitor::new(&args.get("progress").unwrap_or_default());
     let scratch = PathBuf::from(args.text("scratch")?);
-    body(&Ctx::new(args.count("threads")?, args.number("memory")? as u64, scratch, &monitor))
+    let ctx = Ctx::new(args.count("threads")?, args.number("memory")? as u64, scratch, &monitor);
+    let outcome = body(&ctx);
+    *READS.lock().unwrap_or_else(PoisonError::into_inner) += ctx.reads();
+    outcome
+}
+
+/// How often matrices were read from their files in this process since the library
+/// was loaded; reading a part counts as such.
+/// @noRd
+#[extendr]
+fn rs_plan_reads() -> Robj {
+    guard(|| Ok(*READS.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 /// How much of a pass to run.
@@ -240,4 +254,5 @@ fn rs_plan_info(plan: Robj, ctx: Robj) -> Robj {
 extendr_module! {
     mod plan;
     fn rs_plan_info;
+    fn rs_plan_reads;
 }

@@ -3,8 +3,8 @@
 use extendr_api::prelude::*;
 use scoom_core::error::Result;
 use scoom_core::qc::{
-    CheckPass, Finding, GeneSets, HighlyExpressedPass, Place, QcPass, TotalsPass, ValueCheck,
-    check_first_block, nonzero_median,
+    CellBounds, CheckPass, Finding, GeneSets, HighlyExpressedPass, KeptCounts, Place, QcPass,
+    TotalsPass, ValueCheck, check_first_block, nonzero_median,
 };
 use scoom_core::summary::{ColumnSummary, Summary};
 
@@ -13,7 +13,8 @@ use crate::guard::guard;
 use crate::plan::{Plan, run_mode, with_ctx};
 
 /// Metrics of cells and genes. `args`: `sets`, a list of positions of genes;
-/// `tops`, ascending numbers of genes.
+/// `tops`, ascending numbers of genes; `bounds`, `NULL` or `list(detected, total,
+/// set, below)`: genes are also counted over the cells within.
 /// @noRd
 #[extendr]
 fn rs_qc_metrics(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
@@ -22,7 +23,10 @@ fn rs_qc_metrics(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
         let (n_obs, n_vars) = (plan.view().n_obs(), plan.view().n_vars());
         let sets = GeneSets::new(n_vars, &gene_sets(&args)?)?;
         let tops = args.numbers("tops")?.iter().map(|&k| k as usize).collect();
-        let pass = QcPass::new(n_vars, sets, tops)?;
+        let mut pass = QcPass::new(n_vars, sets, tops)?;
+        if let Some(bounds) = args.get("bounds") {
+            pass = pass.with_bounds(cell_bounds(&bounds)?)?;
+        }
         with_ctx(&ctx, |ctx| {
             run_mode(&plan, ctx, &mode, "counting", &pass, |partial| {
                 let found = pass.finish(&partial, n_obs)?;
@@ -35,6 +39,7 @@ fn rs_qc_metrics(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
                     ("gene_totals", found.genes.totals.into()),
                     ("gene_mean", found.genes.mean.into()),
                     ("gene_var", found.genes.var.into()),
+                    ("kept", found.kept.map_or_else(|| ().into(), kept)),
                     ("check", check(&found.check)),
                 ]))
             })
@@ -147,6 +152,28 @@ fn gene_sets(args: &Args) -> Result<Vec<Vec<usize>>> {
         found.push(Args::new(&set).positions("sets")?.unwrap_or_default());
     }
     Ok(found)
+}
+
+fn cell_bounds(bounds: &Robj) -> Result<CellBounds> {
+    let args = Args::new(bounds);
+    let pair = |name| match args.numbers(name)?[..] {
+        [least, most] => Ok((least, most)),
+        _ => Err(wrong(name, "must be two numbers")),
+    };
+    let sets = args.positions("set")?.unwrap_or_default();
+    Ok(CellBounds {
+        detected: pair("detected")?,
+        total: pair("total")?,
+        below: sets.into_iter().zip(args.numbers("below")?).collect(),
+    })
+}
+
+fn kept(found: KeptCounts) -> Robj {
+    named(vec![
+        ("n_cells", found.cells.into()),
+        ("gene_detected", found.detected.into()),
+        ("gene_totals", found.totals.into()),
+    ])
 }
 
 fn moments(found: Summary) -> Robj {

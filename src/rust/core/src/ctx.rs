@@ -40,6 +40,7 @@ pub struct Ctx<'a> {
     memory_bytes: u64,
     scratch: PathBuf,
     monitor: &'a dyn Monitor,
+    read: Mutex<f64>,
 }
 
 impl<'a> Ctx<'a> {
@@ -53,7 +54,8 @@ impl<'a> Ctx<'a> {
         scratch: PathBuf,
         monitor: &'a dyn Monitor,
     ) -> Self {
-        Ctx { threads: threads.max(1), memory_bytes, scratch, monitor }
+        let read = Mutex::new(0.0);
+        Ctx { threads: threads.max(1), memory_bytes, scratch, monitor, read }
     }
 
     /// Number of worker threads.
@@ -86,6 +88,20 @@ impl<'a> Ctx<'a> {
     /// The memory budget alone, for workers.
     pub(crate) fn budget(&self) -> Budget {
         Budget(self.memory_bytes)
+    }
+
+    /// Notes that `part` of `whole` stored values of a matrix were read from its file.
+    pub fn count_read(&self, part: u64, whole: u64) {
+        if whole > 0 {
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            *read += part as f64 / whole as f64;
+        }
+    }
+
+    /// How often a matrix was read from its file so far; a part counts as such.
+    #[must_use]
+    pub fn reads(&self) -> f64 {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the monitor whether to go on.

@@ -47,6 +47,9 @@ pub struct PcaOptions {
     pub n_comps: usize,
     /// Standardising; `None` only centres.
     pub scaling: Option<Scaling>,
+    /// Stored values of the view, where they are known: packing genes that can't fit
+    /// is not tried then.
+    pub n_values: Option<u64>,
 }
 
 /// Principal components of the rows of a view.
@@ -81,9 +84,12 @@ pub fn pca(source: &dyn Source, view: &View, ctx: &Ctx, options: &PcaOptions) ->
     check(view, options.n_comps)?;
     let (n_obs, n_vars) = (view.n_obs(), view.n_vars());
     let view = &view.clone().with_sorted_rows();
-    let packed = pass::pack(source, view, ctx, "Reading genes", ctx.memory_bytes() / 3)?;
-    // An abandoned attempt at packing has read a part of the file.
-    let mut reads = 1;
+    let budget = ctx.memory_bytes() / 3;
+    // An abandoned attempt at packing reads a part of the file.
+    let attempt = options.n_values.is_none_or(|n| packed_bytes(n, n_obs, n_vars) <= budget);
+    let packed =
+        if attempt { pass::pack(source, view, ctx, "Reading genes", budget)? } else { None };
+    let mut reads = usize::from(attempt);
     let plain = View::new(n_obs, n_vars, None, &Chain::default())?;
     let (source, base): (&dyn Source, &View) = match &packed {
         Some(packed) => (packed, &plain),
@@ -124,6 +130,12 @@ pub fn pca(source: &dyn Source, view: &View, ctx: &Ctx, options: &PcaOptions) ->
     pca.scores = scores.finish(&pieces, n_obs);
     pca.reads = reads;
     Ok(pca)
+}
+
+/// Bytes of a packed view of `n_values` stored values, at least.
+fn packed_bytes(n_values: u64, n_obs: usize, n_vars: usize) -> u64 {
+    let column = if n_vars > 1 << 16 { 4 } else { 2 };
+    n_values * (8 + column) + 16 * n_obs as u64
 }
 
 /// Loadings and variances from the covariance; no scores yet.
@@ -307,11 +319,20 @@ mod tests {
     }
 
     fn run_with(memory: u64, threads: usize, scaling: Option<Scaling>) -> Pca {
+        run_knowing(None, memory, threads, scaling)
+    }
+
+    fn run_knowing(
+        n_values: Option<u64>,
+        memory: u64,
+        threads: usize,
+        scaling: Option<Scaling>,
+    ) -> Pca {
         let values = values();
         let source = DenseRows::new(N, G, &values).unwrap();
         let view = View::new(N, G, None, &Chain::default()).unwrap();
         let ctx = Ctx::new(threads, memory, std::env::temp_dir(), &Silent);
-        pca(&source, &view, &ctx, &PcaOptions { n_comps: 5, scaling }).unwrap()
+        pca(&source, &view, &ctx, &PcaOptions { n_comps: 5, scaling, n_values }).unwrap()
     }
 
     /// The standardised, centred matrix, cell by cell.
@@ -370,10 +391,17 @@ mod tests {
         assert_eq!(base.reads, 1);
         assert_eq!(base, run_with(1 << 30, 4, Some(scaling.clone())));
         // A third of this does not hold the packed genes; a quarter holds their covariance.
-        let streamed = run_with(24 * (G * G) as u64 * 4, 2, Some(scaling));
+        let small = 24 * (G * G) as u64 * 4;
+        let streamed = run_with(small, 2, Some(scaling.clone()));
         assert_eq!(streamed.reads, 4, "packing given up, moments, covariance, scores");
         base.reads = streamed.reads;
         assert_eq!(base, streamed);
+        let n_values = values().iter().filter(|x| **x != 0.0).count() as u64;
+        let warned = run_knowing(Some(n_values), small, 2, Some(scaling.clone()));
+        assert_eq!(warned.reads, 3, "packing not tried");
+        base.reads = warned.reads;
+        assert_eq!(base, warned);
+        assert_eq!(run_knowing(Some(n_values), 1 << 30, 2, Some(scaling)).reads, 1);
     }
 
     #[test]
@@ -396,7 +424,7 @@ mod tests {
         let source = DenseRows::new(N, G, &values).unwrap();
         let view = View::new(N, G, None, &Chain::default()).unwrap();
         let ctx = Ctx::new(1, 1 << 30, std::env::temp_dir(), &Silent);
-        let options = PcaOptions { n_comps: G, scaling: None };
+        let options = PcaOptions { n_comps: G, scaling: None, n_values: None };
         assert!(matches!(pca(&source, &view, &ctx, &options), Err(Error::InvalidInput { .. })));
     }
 }

@@ -188,6 +188,8 @@ impl CscReader<'_> {
         while start < nnz {
             self.ctx.poll(stage, start, nnz)?;
             let end = (start + PIECE).min(nnz);
+            // Indices alone are half of what is stored.
+            self.ctx.count_read(end - start, nnz * if with_values { 1 } else { 2 });
             rows.clear();
             let (array, n_obs) = (&self.arrays.indices, self.source.n_obs() as u64);
             row_stream.fetch(start..end)?.decode(array, &mut inflater, &mut buffer, |bytes| {

@@ -74,6 +74,7 @@ impl<'a> Reader<'a> for CsrReader<'a> {
             || format!("rows {} to {} of `{}`", rows.start + 1, rows.end, matrix.element()),
             (span.end - span.start) * ENTRY_BYTES,
         )?;
+        self.ctx.count_read(span.end - span.start, matrix.nnz());
         Ok(Box::new(CsrFetched {
             n_vars: self.source.n_vars() as u64,
             rows,

@@ -90,6 +90,7 @@ impl<'a> Reader<'a> for DenseReader<'a> {
             },
             (rows.len() as u64 * n_vars).saturating_mul(width),
         )?;
+        self.ctx.count_read(rows.len() as u64, self.source.n_obs() as u64);
         let tiles = self.whole_tiles(&rows)?;
         let mut plain = Vec::new();
         if tiles.is_none() {

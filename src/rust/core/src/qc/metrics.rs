@@ -96,12 +96,70 @@ impl GeneSets {
     }
 }
 
+/// What a cell has to meet to be kept, known before the cells are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellBounds {
+    /// Least and largest number of detected genes; both are kept.
+    pub detected: (f64, f64),
+    /// Least and largest total; both are kept.
+    pub total: (f64, f64),
+    /// For sets, by their number: the percentage of the total that the set's must
+    /// stay below. A cell without counts has no percentage and is not kept.
+    pub below: Vec<(usize, f64)>,
+}
+
+impl CellBounds {
+    /// Whether a cell is kept.
+    fn keep(&self, detected: f64, total: f64, set_totals: &[f64]) -> bool {
+        let within = |value: f64, (least, most): (f64, f64)| value >= least && value <= most;
+        within(detected, self.detected)
+            && within(total, self.total)
+            && self.below.iter().all(|&(set, most)| 100.0 * set_totals[set] / total < most)
+    }
+}
+
+/// What the cells that are not kept have of each gene. They are few, so that taking
+/// theirs off costs less than adding up those of the others.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Dropped {
+    cells: u64,
+    detected: Vec<u32>,
+    totals: Vec<f64>,
+}
+
+impl Dropped {
+    fn add_row(&mut self, genes: &[u32], values: &[f64], n_vars: usize) {
+        self.cells += 1;
+        self.detected.resize(n_vars, 0);
+        self.totals.resize(n_vars, 0.0);
+        for (&gene, &value) in genes.iter().zip(values) {
+            self.detected[gene as usize] += u32::from(value != 0.0);
+            self.totals[gene as usize] += value;
+        }
+    }
+
+    fn merge(&mut self, from: Dropped) {
+        if self.cells == 0 {
+            *self = from;
+            return;
+        }
+        self.cells += from.cells;
+        for (into, from) in self.detected.iter_mut().zip(from.detected) {
+            *into += from;
+        }
+        for (into, from) in self.totals.iter_mut().zip(from.totals) {
+            *into += from;
+        }
+    }
+}
+
 /// Totals, detected genes, gene sets, largest counts, and moments of genes.
 #[derive(Debug, Clone)]
 pub struct QcPass {
     n_vars: usize,
     sets: GeneSets,
     tops: Vec<usize>,
+    bounds: Option<CellBounds>,
 }
 
 impl QcPass {
@@ -117,7 +175,22 @@ impl QcPass {
                 message: "the numbers of genes must ascend".into(),
             });
         }
-        Ok(QcPass { n_vars, sets, tops })
+        Ok(QcPass { n_vars, sets, tops, bounds: None })
+    }
+
+    /// Counts genes also over the cells within `bounds` alone.
+    ///
+    /// # Errors
+    /// When `bounds` name a set that does not exist.
+    pub fn with_bounds(mut self, bounds: CellBounds) -> Result<Self> {
+        if bounds.below.iter().any(|&(set, _)| set >= self.sets.len()) {
+            return Err(Error::InvalidInput {
+                argument: "bounds",
+                message: "there is a bound of a set that is not there".into(),
+            });
+        }
+        self.bounds = Some(bounds);
+        Ok(self)
     }
 }
 
@@ -133,6 +206,7 @@ pub struct QcPartial {
     /// What `genes` lack.
     small: SmallCounts,
     check: ValueCheck,
+    dropped: Dropped,
 }
 
 impl QcPartial {
@@ -181,6 +255,12 @@ impl Pass for QcPass {
             if !self.sets.is_empty() {
                 self.sets.append_totals(genes, values, &mut partial.set_totals);
             }
+            if let Some(bounds) = &self.bounds {
+                let sets = &partial.set_totals[partial.set_totals.len() - self.sets.len()..];
+                if !bounds.keep(scan.detected as f64, scan.total, sets) {
+                    partial.dropped.add_row(genes, values, self.n_vars);
+                }
+            }
             if !self.tops.is_empty() {
                 let from = partial.top_sums.len();
                 partial.top_sums.resize(from + self.tops.len(), 0.0);
@@ -201,6 +281,7 @@ impl Pass for QcPass {
         into.top_sums.extend(from.top_sums);
         merge_columns(&mut into.genes, from.genes);
         into.check.merge(&from.check);
+        into.dropped.merge(from.dropped);
     }
 }
 
@@ -230,6 +311,17 @@ pub struct GeneMetrics {
     pub var: Vec<f64>,
 }
 
+/// Counts of every gene over the cells within bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptCounts {
+    /// Number of cells that are kept.
+    pub cells: f64,
+    /// Number of them with a nonzero value, for each gene.
+    pub detected: Vec<f64>,
+    /// Sum of their values: exact for counts, to rounding otherwise.
+    pub totals: Vec<f64>,
+}
+
 /// What [`QcPass`] comes to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QcMetrics {
@@ -237,6 +329,8 @@ pub struct QcMetrics {
     pub cells: CellMetrics,
     /// By gene.
     pub genes: GeneMetrics,
+    /// By gene over the cells within bounds, where there are any.
+    pub kept: Option<KeptCounts>,
     /// What the values look like.
     pub check: ValueCheck,
 }
@@ -274,7 +368,17 @@ impl QcPass {
             mean: summary.iter().map(|s| s.mean).collect(),
             var: summary.iter().map(|s| s.var).collect(),
         };
-        Ok(QcMetrics { cells, genes, check: partial.check })
+        let dropped = &partial.dropped;
+        let kept = self.bounds.as_ref().map(|_| KeptCounts {
+            cells: n_obs as f64 - dropped.cells as f64,
+            detected: (0..self.n_vars)
+                .map(|j| genes.detected[j] - dropped.detected.get(j).map_or(0.0, |&n| n.into()))
+                .collect(),
+            totals: (0..self.n_vars)
+                .map(|j| genes.totals[j] - dropped.totals.get(j).copied().unwrap_or(0.0))
+                .collect(),
+        });
+        Ok(QcMetrics { cells, genes, kept, check: partial.check })
     }
 }
 
@@ -321,6 +425,58 @@ mod tests {
             assert!((got.genes.var[j] - var).abs() <= 1e-12 * var);
         }
         assert_eq!(got.check, ValueCheck::default());
+    }
+
+    #[test]
+    #[allow(clippy::float_cmp, reason = "sums of counts are exact")]
+    fn genes_are_counted_over_the_cells_within_bounds() {
+        let matrix = Matrix::counts(57, 130, 3);
+        let set: Vec<usize> = (0..40).collect();
+        let detected: Vec<f64> = matrix
+            .dense
+            .iter()
+            .map(|row| row.iter().filter(|x| **x != 0.0).count() as f64)
+            .collect();
+        let mut sorted = detected.clone();
+        sorted.sort_by(f64::total_cmp);
+        let unbounded = (f64::NEG_INFINITY, f64::INFINITY);
+        let cases = [
+            CellBounds { detected: (sorted[10], sorted[50]), total: unbounded, below: vec![] },
+            CellBounds { detected: unbounded, total: unbounded, below: vec![(1, 31.0)] },
+            CellBounds { detected: unbounded, total: (0.0, 120.0), below: vec![(1, 35.0)] },
+            CellBounds { detected: (1e9, 1e9), total: unbounded, below: vec![] },
+        ];
+        for bounds in cases {
+            let sets = GeneSets::new(130, &[vec![3], set.clone()]).unwrap();
+            let pass = QcPass::new(130, sets, vec![]).unwrap().with_bounds(bounds.clone()).unwrap();
+            let got = pass.finish(&run_every_way(&matrix, &pass), 57).unwrap();
+            let kept: Vec<&Vec<f64>> = matrix
+                .dense
+                .iter()
+                .zip(&detected)
+                .filter(|(row, detected)| {
+                    let total: f64 = row.iter().sum();
+                    let share = 100.0 * set.iter().map(|&g| row[g]).sum::<f64>() / total;
+                    **detected >= bounds.detected.0
+                        && **detected <= bounds.detected.1
+                        && total >= bounds.total.0
+                        && total <= bounds.total.1
+                        && bounds.below.iter().all(|&(_, most)| share < most)
+                })
+                .map(|(row, _)| row)
+                .collect();
+            assert!(kept.len() < 57, "{bounds:?} drops nothing");
+            let counts = got.kept.unwrap();
+            assert_eq!(counts.cells, kept.len() as f64);
+            for j in 0..130 {
+                let column: Vec<f64> = kept.iter().map(|row| row[j]).collect();
+                assert_eq!(counts.totals[j], column.iter().sum::<f64>());
+                assert_eq!(counts.detected[j], column.iter().filter(|x| **x != 0.0).count() as f64);
+            }
+        }
+        let pass = QcPass::new(130, GeneSets::default(), vec![]).unwrap();
+        let bounds = CellBounds { detected: unbounded, total: unbounded, below: vec![(0, 5.0)] };
+        assert!(pass.with_bounds(bounds).is_err());
     }
 
     #[test]

@@ -13,5 +13,7 @@ mod small_counts;
 mod totals;
 
 pub use check::{CheckPartial, CheckPass, Finding, Place, ValueCheck, check_first_block};
-pub use metrics::{CellMetrics, GeneMetrics, GeneSets, QcMetrics, QcPartial, QcPass};
+pub use metrics::{
+    CellBounds, CellMetrics, GeneMetrics, GeneSets, KeptCounts, QcMetrics, QcPartial, QcPass,
+};
 pub use totals::{HighlyExpressedPass, TotalsPartial, TotalsPass, nonzero_median};
