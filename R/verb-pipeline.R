@@ -116,8 +116,8 @@ run_pipeline <- function(
   check_steps(steps, n_obs(x), n_vars(x), settings, call)
 
   begin <- first_to_run(x, steps, record)
-  note_settings(steps, begin)
   if (begin > length(steps)) {
+    note_settings(steps, begin)
     return(x)
   }
   if (begin == 1) {
@@ -128,6 +128,7 @@ run_pipeline <- function(
     record$done <- record$done[names(steps)[seq_len(begin - 1)]]
   }
   record$settings <- settings
+  note_settings(steps, begin)
   run <- compact(list(
     threads = threads,
     BPPARAM = BPPARAM,
@@ -365,7 +366,7 @@ check_pipeline_args <- function(args, call) {
     taken <- c(taken, "seed", "threads", "BPPARAM", "progress")
     known <- setdiff(names(formals(pipeline_verb(name))), taken)
     for (unknown in setdiff(names(own), known)) {
-      what <- paste0("argument of ", name, "() that can be given here")
+      what <- paste0("further argument of ", name, "()")
       abort_missing(unknown, known, what, "invalid_input", call)
     }
   }
