@@ -18,7 +18,8 @@
 #'    * `"limma_voom"`: TMM, `voom()`, `lmFit()`, `eBayes()`, or `treat()`.
 #'    * `"DESeq2"`: `DESeq()` and `results()` (Wald tests) without independent
 #'      filtering, size factors of type `"poscounts"` where every gene has a zero;
-#'      `lfcThreshold` where `min_log2_fc` is given.
+#'      `lfcThreshold` where `min_log2_fc` is given (twice the near tail; newer versions add
+#'      up both tails).
 #'    * `"glmGamPoi"`: `glm_gp()` and `test_de()`. It has no test against `min_log2_fc`: that is
 #'      its quasi-likelihood ratio against the model whose contrast is held at either
 #'      end of the threshold, with the two tails of `treat()`.
