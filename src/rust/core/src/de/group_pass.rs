@@ -4,15 +4,17 @@
 //! in work. [`gene_slices`] splits the genes where that exceeds the budget, at
 //! the price of a read for each slice.
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::groups::{Groups, not_finite};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
 use crate::pass::TiledPass;
+use crate::transform::{RowLog, RowTable, View};
 
 /// What is known of one gene in one group: sums over its nonzero values.
 pub trait Accumulate: Default + Copy + Send + Sync + Serialize + DeserializeOwned {
@@ -49,6 +51,8 @@ pub struct GroupPass<'g, A> {
     groups: &'g Groups,
     genes: Range<usize>,
     groups_per_tile: usize,
+    /// What the view leaves to the pass.
+    log: Option<RowLog>,
     accumulator: PhantomData<A>,
 }
 
@@ -60,13 +64,33 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
             groups,
             genes,
             groups_per_tile: groups.n_groups().div_ceil(MAX_TILES).max(1),
+            log: None,
             accumulator: PhantomData,
+        }
+    }
+
+    /// The same pass and the view that it has to run over for what it gives over
+    /// `view`, which keeps values before the logarithm: without a last step that the
+    /// pass does itself.
+    pub(super) fn over(self, view: &View) -> (Self, View) {
+        match view.leaving_log() {
+            Some((view, log)) => (GroupPass { log: Some(log), ..self }, view),
+            None => (self, view.clone()),
         }
     }
 
     fn groups_of(&self, tile: usize) -> Range<usize> {
         let first = tile * self.groups_per_tile;
         first..(first + self.groups_per_tile).min(self.groups.n_groups())
+    }
+
+    /// What is wrong with a row that holds a value which is no number.
+    fn not_finite(&self, (indices, values): (&[u32], &[f64]), position: usize) -> Error {
+        let Some(log) = &self.log else { return not_finite(values, indices, position) };
+        let mut table = RowTable::default();
+        let mut function = log.row(indices, values, &mut table);
+        let values: Vec<f64> = values.iter().map(|&value| function.value(value).1).collect();
+        not_finite(&values, indices, position)
     }
 
     /// The tiles of the pass as one table.
@@ -149,6 +173,33 @@ impl<A: Accumulate> GroupTile<A> {
     }
 }
 
+thread_local! {
+    /// Results by count are kept between slabs.
+    static TABLE: RefCell<RowTable> = RefCell::default();
+}
+
+/// Pushes the values of a row, each with what it was before the logarithm, that are
+/// not zero and have no word; whether all are finite.
+#[inline]
+fn push_all<A: Accumulate>(
+    cells: &mut [A],
+    first_gene: u32,
+    genes: &[u32],
+    pairs: impl Iterator<Item = (f64, f64)>,
+) -> bool {
+    let mut finite = true;
+    for (&gene, (linear, value)) in genes.iter().zip(pairs) {
+        if let Some(cell) = cells.get_mut(gene.wrapping_sub(first_gene) as usize) {
+            let is_packed = A::PACKS && A::pack(value).is_some();
+            if value != 0.0 && !is_packed {
+                finite &= value.is_finite();
+                cell.push(value, linear);
+            }
+        }
+    }
+    finite
+}
+
 impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
     type Tile = GroupTile<A>;
 
@@ -174,19 +225,20 @@ impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
                 continue;
             }
             let cells = &mut partial.cells()[at..][..n_genes];
-            let linear = if block.linear.is_empty() { values } else { block.linear_row(r) };
-            let mut finite = true;
-            for ((&gene, &value), &linear) in indices.iter().zip(values).zip(linear) {
-                if let Some(cell) = cells.get_mut(gene.wrapping_sub(first_gene) as usize) {
-                    let is_packed = A::PACKS && A::pack(value).is_some();
-                    if value != 0.0 && !is_packed {
-                        finite &= value.is_finite();
-                        cell.push(value, linear);
-                    }
+            let finite = match &self.log {
+                None => {
+                    let linear = if block.linear.is_empty() { values } else { block.linear_row(r) };
+                    let pairs = linear.iter().zip(values).map(|(&linear, &value)| (linear, value));
+                    push_all(cells, first_gene, indices, pairs)
                 }
-            }
+                Some(log) => TABLE.with_borrow_mut(|table| {
+                    let mut function = log.row(indices, values, table);
+                    let pairs = values.iter().map(|&value| function.value(value));
+                    push_all(cells, first_gene, indices, pairs)
+                }),
+            };
             if !finite {
-                return Err(not_finite(values, indices, position));
+                return Err(self.not_finite((indices, values), position));
             }
         }
         Ok(())

@@ -94,8 +94,8 @@ pub fn run_moment_test(
     let table = TableBuilder::new(options, contrasts.n_comparisons(), view.n_vars())?;
     let n_groups = contrasts.groups().n_groups();
     for genes in gene_slices::<GroupMoments>(n_groups, view.n_vars(), ctx.memory_bytes()) {
-        let pass = moment_pass(test, genes.clone());
-        let tiles = run_tiled(source, view, ctx, "reading values", &pass)?;
+        let (pass, view) = moment_pass(test, genes.clone()).over(view);
+        let tiles = run_tiled(source, &view, ctx, "reading values", &pass)?;
         test_moments(ctx, test, &pass.table(tiles), genes, &table)?;
     }
     table.finish(ctx)

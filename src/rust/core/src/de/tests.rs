@@ -698,6 +698,18 @@ fn values_that_are_no_numbers_are_refused() {
         let text = error.to_string();
         assert!(text.starts_with("the value of cell 21 and gene 6 is NaN"), "{text}");
     }
+    // The same where the pass takes the logarithm itself.
+    let logs = log_view(None).with_linear();
+    let units: Vec<u32> = (0..N_OBS as u32).map(|row| row % 2).collect();
+    let contrasts = Contrasts::new(&units, 2, &strata(&[(0, &[0], &[1])]), None).unwrap();
+    let test = ttest(&contrasts);
+    let alone = run_moment_test(&matrix, &logs, &ctx, &test, all_rows()).unwrap_err();
+    let Err(chained) = run_tiled(&matrix, &logs, &ctx, "test", &moment_pass(&test, 0..N_VARS))
+    else {
+        panic!("no error")
+    };
+    assert!(alone.to_string().starts_with("the value of cell 21 and gene "), "{alone}");
+    assert_eq!(alone.to_string(), chained.to_string());
     // A cell that takes no part may hold anything.
     let mut codes = vec![0; N_OBS];
     codes[20] = NONE;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::log1p::{Log1p, RowTable, normalize_log1p};
+use super::log1p::{Log1p, RowLog, RowTable, normalize_log1p};
 use super::normalize::Normalize;
 use super::scale::ScaleGenes;
 use super::subset::{GeneSelection, RowSelection};
@@ -207,6 +207,20 @@ impl View {
     pub fn with_linear(mut self) -> Self {
         self.keeps_linear = true;
         self
+    }
+
+    /// The same view without normalisation and logarithm, where these are its last
+    /// step, and what is missing: for a pass that applies it itself and wants the
+    /// values before the logarithm too.
+    pub(crate) fn leaving_log(&self) -> Option<(View, RowLog)> {
+        let mut view = self.clone();
+        match view.steps.pop() {
+            Some(Step::NormalizeLog1p(normalize, log)) => {
+                view.keeps_linear = false;
+                Some((view, RowLog { normalize, log }))
+            }
+            _ => None,
+        }
     }
 
     /// The same view, whose blocks have sorted columns in each row.

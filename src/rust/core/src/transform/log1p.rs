@@ -43,6 +43,26 @@ impl Log1p {
 /// The commonest counts, whose results are made for each row in advance.
 const USUAL: usize = 16;
 
+/// Normalisation and logarithm that a view leaves to its pass, which applies them
+/// as it folds: nothing is written and read again.
+#[derive(Debug, Clone)]
+pub(crate) struct RowLog {
+    pub(crate) normalize: Normalize,
+    pub(crate) log: Log1p,
+}
+
+impl RowLog {
+    /// The function of a row with these columns and values.
+    pub(crate) fn row<'a>(
+        &'a self,
+        indices: &[u32],
+        values: &[f64],
+        table: &'a mut RowTable,
+    ) -> RowFunction<'a> {
+        RowFunction::new(&self.normalize, self.log, self.normalize.total(indices, values), table)
+    }
+}
+
 /// Results of the current row by count.
 pub(crate) struct RowTable {
     /// Valid where it is the number of the current row.
@@ -59,14 +79,14 @@ impl Default for RowTable {
 }
 
 /// Normalisation and logarithm for one row.
-struct RowFunction<'a> {
+pub(crate) struct RowFunction<'a> {
     normalize: &'a Normalize,
     log: Log1p,
     total: f64,
     table: &'a mut RowTable,
     counts: [f64; USUAL],
-    usual_linear: [f64; USUAL],
-    usual_log: [f64; USUAL],
+    /// Before and after the logarithm.
+    usual: [(f64, f64); USUAL],
 }
 
 // Counts are compared exactly on purpose.
@@ -80,13 +100,10 @@ impl<'a> RowFunction<'a> {
             total,
             table,
             counts: std::array::from_fn(|count| count as f64),
-            usual_linear: [0.0; USUAL],
-            usual_log: [0.0; USUAL],
+            usual: [(0.0, 0.0); USUAL],
         };
         for count in 0..USUAL {
-            let (linear, log) = function.compute(function.counts[count]);
-            function.usual_linear[count] = linear;
-            function.usual_log[count] = log;
+            function.usual[count] = function.compute(function.counts[count]);
         }
         function
     }
@@ -98,16 +115,12 @@ impl<'a> RowFunction<'a> {
 
     /// The value before and after the logarithm.
     #[inline(always)]
-    fn value(&mut self, x: f64) -> (f64, f64) {
+    pub(crate) fn value(&mut self, x: f64) -> (f64, f64) {
         // Adding 2^52 leaves a small integer in the lowest bits; whatever comes
         // out for other numbers does not compare equal to them.
         const SHIFT: f64 = 4_503_599_627_370_496.0;
         let count = (x + SHIFT).to_bits() as usize % USUAL;
-        if self.counts[count] == x {
-            (self.usual_linear[count], self.usual_log[count])
-        } else {
-            self.unusual(x)
-        }
+        if self.counts[count] == x { self.usual[count] } else { self.unusual(x) }
     }
 
     #[inline(never)]
@@ -139,16 +152,15 @@ pub(crate) fn normalize_log1p(
     table: &mut RowTable,
 ) {
     block.linear.clear();
+    block.linear.resize(if keep_linear { block.values.len() } else { 0 }, 0.0);
     for r in 0..block.n_rows() {
         let span = block.indptr[r]..block.indptr[r + 1];
         let values = &mut block.values[span.clone()];
-        let total = normalize.total(&block.indices[span], values);
+        let total = normalize.total(&block.indices[span.clone()], values);
         let mut function = RowFunction::new(normalize, log, total, table);
         if keep_linear {
-            for x in values {
-                let (linear, value) = function.value(*x);
-                block.linear.push(linear);
-                *x = value;
+            for (x, linear) in values.iter_mut().zip(&mut block.linear[span]) {
+                (*linear, *x) = function.value(*x);
             }
         } else {
             for x in values {

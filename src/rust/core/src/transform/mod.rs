@@ -12,4 +12,5 @@ mod scale;
 mod subset;
 
 pub use chain::{Chain, Op, View, ViewScratch};
+pub(crate) use log1p::{RowLog, RowTable};
 pub use scale::ScaleGenes;
