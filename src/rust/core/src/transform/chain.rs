@@ -351,6 +351,9 @@ impl View {
         if self.background.is_none() {
             self.unlog(block);
         }
+        if self.sorts_rows {
+            block.sort_rows();
+        }
     }
 
     /// Fills in the linear values where the chain took no logarithm. Scaling, the
@@ -370,8 +373,48 @@ impl View {
                 block.linear.extend_from_slice(&block.values);
             }
         }
-        if self.sorts_rows {
-            block.sort_rows();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transform::ScaleGenes;
+
+    #[test]
+    fn rows_are_sorted_whatever_the_chain_does() {
+        let scale = ScaleGenes {
+            mean: vec![0.5; 4],
+            sd: vec![2.0; 4],
+            zero_center: true,
+            max_value: None,
+        };
+        let log = Op::Log1p { base: None };
+        for ops in [vec![], vec![log.clone()], vec![log, Op::Scale(scale)]] {
+            for linear in [false, true] {
+                let chain = Chain { ops: ops.clone(), stored_log: None };
+                let mut view = View::new(2, 4, None, &chain).unwrap().with_sorted_rows();
+                if linear {
+                    view = view.with_linear();
+                }
+                let mut block = RowBlock {
+                    indptr: vec![0, 3, 5],
+                    indices: vec![3, 0, 2, 1, 0],
+                    values: vec![4.0, 1.0, 3.0, 6.0, 5.0],
+                    linear: Vec::new(),
+                    rows: vec![0, 1],
+                };
+                let apply = view.apply(&mut block, &mut ViewScratch::default(), 100, |block| {
+                    assert_eq!(block.indices, [0, 2, 3, 0, 1]);
+                    assert!(block.values[..3].is_sorted() && block.values[3..].is_sorted());
+                    if linear {
+                        assert_eq!(block.linear.len(), 5);
+                        assert!(block.linear[..3].is_sorted());
+                    }
+                    Ok(())
+                });
+                apply.unwrap();
+            }
         }
     }
 }
