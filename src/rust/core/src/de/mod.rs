@@ -24,7 +24,6 @@ pub mod fold_change;
 pub mod gene_major;
 mod genes;
 pub mod group_pass;
-pub mod groups;
 pub mod latent;
 pub mod logreg;
 pub mod lr;
@@ -37,6 +36,8 @@ pub mod spill;
 pub mod table;
 pub mod ttest;
 pub mod wilcoxon;
+
+pub use crate::summary::groups;
 
 #[cfg(test)]
 mod tests;

@@ -67,7 +67,7 @@ impl Groups {
 }
 
 /// What is wrong with a block that holds a value which is no number.
-pub(super) fn not_finite(values: &[f64], indices: &[u32], position: usize) -> Error {
+pub(crate) fn not_finite(values: &[f64], indices: &[u32], position: usize) -> Error {
     let at = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
     Error::InvalidValues {
         message: format!(

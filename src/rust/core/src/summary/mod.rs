@@ -1,9 +1,11 @@
-//! Sums, means, variances and counts of nonzero values, by row or by column.
+//! Sums, means, variances and counts of nonzero values, by row or by column; and
+//! which group each row belongs to.
 //!
 //! One pass. Memory: 32 bytes a column per partial, twice that with the values
 //! before the logarithm, or 32 bytes a row.
 
 mod columns;
+pub mod groups;
 mod rows;
 
 pub use columns::{ColumnPartial, ColumnSummary, Columns};
