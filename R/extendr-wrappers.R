@@ -123,10 +123,47 @@ rs_h5ad_read <- function(path, size, mtime, element) .Call(wrap__rs_h5ad_read, p
 #' @noRd
 rs_h5ad_names <- function(path, size, mtime, frame) .Call(wrap__rs_h5ad_names, path, size, mtime, frame)
 
-#' The dispersion method, from the moments of values that are not logarithms.
-#' `args`: `mean`, `var`, `n_bins`, and `n_top` or the four bounds.
+#' Selects by dispersions, from the moments of all cells.
+#'
+#' `args`: `mean`, `var`, `method` (`"seurat"` with `n_bins`, or `"cell_ranger"`),
+#' and `n_top` or the four bounds.
 #' @noRd
-rs_hvg_seurat <- function(args) .Call(wrap__rs_hvg_seurat, args)
+rs_hvg_dispersion <- function(args) .Call(wrap__rs_hvg_dispersion, args)
+
+#' As `rs_hvg_dispersion()` over batches: `mean` and `var` of genes x batches,
+#' `n_groups`, and `name_order`, the place of each gene among all names.
+#' @noRd
+rs_hvg_dispersion_batches <- function(args) .Call(wrap__rs_hvg_dispersion_batches, args)
+
+#' Ranks genes by variances of genes x batches.
+#'
+#' `args`: `variances`, `n_groups`, `n_genes`, `n_top`, `batches_first`.
+#' @noRd
+rs_hvg_rank <- function(args) .Call(wrap__rs_hvg_rank, args)
+
+#' Means and variances of genes x batches; with `args$linear` those of values
+#' before the logarithm. `overall`: those of the values over all batches.
+#' @noRd
+rs_hvg_moments <- function(plan, args, ctx, mode) .Call(wrap__rs_hvg_moments, plan, args, ctx, mode)
+
+#' Counts by batch: `overall_mean` and `overall_var` of the genes, what is no count,
+#' and `mean` and `var` of genes x batches, or with `args$totals` their `sum` and the
+#' `totals` of the cells.
+#' @noRd
+rs_hvg_counts <- function(plan, args, ctx, mode) .Call(wrap__rs_hvg_counts, plan, args, ctx, mode)
+
+#' Variances of clipped standardised counts, genes x batches.
+#'
+#' `args`: the batches; `mean`, `var` and `sd` of genes x batches.
+#' @noRd
+rs_hvg_clipped <- function(plan, args, ctx, mode) .Call(wrap__rs_hvg_clipped, plan, args, ctx, mode)
+
+#' Variances of Pearson residuals, genes x batches.
+#'
+#' `args`: the batches; `sum` of genes x batches, `totals` of the cells, `theta`,
+#' `clip`.
+#' @noRd
+rs_hvg_residuals <- function(plan, args, ctx, mode) .Call(wrap__rs_hvg_residuals, plan, args, ctx, mode)
 
 #' The values of a plan's view.
 #'

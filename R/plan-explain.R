@@ -14,8 +14,8 @@
 #' Each thread has the blocks it works on (up to 50 MB); to that come 8 bytes for each
 #' row of the file, 16 for each selected row, and the verb's own part: a
 #' formula in the numbers of `cells`, `genes`, stored `values` of the selection
-#' (estimated from the file's density), `groups`, variable genes (`top`), `threads` and
-#' the `budget`. Verbs that would need more than the budget read the file
+#' (estimated from the file's density), `groups`, `batches`, variable genes (`top`),
+#' `threads` and the `budget`. Verbs that would need more than the budget read the file
 #' more often instead, as `passes` says.
 #'
 #' `normalize_total()` reads nothing where `target_sum` is given, `filter_genes()`
@@ -23,8 +23,8 @@
 #'
 #' @param x An object opened by [open_h5ad()].
 #' @param verb The name of a verb such as `"run_pca"`, or `NULL` for all.
-#' @param n_groups,n_genes The numbers of groups and of variable genes that the
-#'   bounds are evaluated for.
+#' @param n_groups,n_genes,n_batches The numbers of groups, of variable genes and of
+#'   batches that the bounds are evaluated for.
 #' @returns Invisibly, a list: `source`, `selection` and `chain` (strings), `n_obs`,
 #'   `n_vars`, `n_values` (stored values), `n_ranges` (the units that
 #'   worker processes are given), `n_blocks`, `reads_per_pass`, `threads`,
@@ -35,11 +35,18 @@
 #' x <- open_h5ad(example_h5ad())
 #' explain_plan(x)
 #' explain_plan(x[1:500, ], "run_pca")
-explain_plan <- function(x, verb = NULL, n_groups = 20, n_genes = 2000) {
+explain_plan <- function(
+  x,
+  verb = NULL,
+  n_groups = 20,
+  n_genes = 2000,
+  n_batches = 1
+) {
   call <- current_env()
   check_scoom(x)
   check_count(n_groups, min = 1)
   check_count(n_genes, min = 1)
+  check_count(n_batches, min = 1)
   recipe <- x_recipe(x, call)
   ctx <- scoom_ctx(call = call)
   # Explaining must not run the pass that a scaling needs.
@@ -49,7 +56,12 @@ explain_plan <- function(x, verb = NULL, n_groups = 20, n_genes = 2000) {
   info$source_obs <- shape[[1]]
   info$source_vars <- shape[[2]]
   by_columns <- identical(matrix_info(recipe, x)$kind, "csc")
-  verbs <- verb_costs(info, ctx, recipe, by_columns, n_groups, n_genes)
+  numbers <- list(
+    groups = n_groups,
+    top = min(n_genes, info$n_vars),
+    batches = n_batches
+  )
+  verbs <- verb_costs(info, ctx, recipe, by_columns, numbers)
   if (!is.null(verb)) {
     check_string(verb)
     if (!verb %in% verbs$verb) {
@@ -95,7 +107,26 @@ verb_memory <- function() {
     calc_qc_metrics = quote(120 * cells + 64 * genes * threads),
     filter_genes = quote(120 * cells + 64 * genes * threads),
     normalize_total = quote(16 * cells),
-    find_variable_genes = quote(64 * genes * threads),
+    `find_variable_genes seurat` = quote(
+      64 *
+        genes *
+        threads +
+        min(128 * batches * genes, budget / 2) +
+        16 * batches * genes
+    ),
+    `find_variable_genes cell_ranger` = quote(
+      64 *
+        genes *
+        threads +
+        min(64 * batches * genes, budget / 2) +
+        16 * batches * genes
+    ),
+    `find_variable_genes seurat_v3` = quote(
+      min(64 * batches * genes, budget / 2) + 56 * batches * genes + 16 * cells
+    ),
+    `find_variable_genes pearson_residuals` = quote(
+      min(64 * batches * genes, budget / 2) + 56 * batches * genes + 48 * cells
+    ),
     run_pca = quote(min(10 * values, budget / 3) + 24 * top^2 + 400 * cells),
     `find_markers wilcoxon` = quote(min(9 * values, 2 / 3 * budget)),
     `find_markers t-test` = quote(min(80 * groups * genes, budget / 2)),
@@ -128,18 +159,18 @@ verb_costs <- function(
   ctx,
   recipe,
   by_columns,
-  n_groups,
-  n_genes
+  numbers
 ) {
   formulas <- verb_memory()
-  symbols <- list(
-    cells = info$n_obs,
-    genes = info$n_vars,
-    values = values_in_view(info, recipe),
-    groups = n_groups,
-    top = min(n_genes, info$n_vars),
-    threads = ctx$threads,
-    budget = ctx$memory
+  symbols <- c(
+    list(
+      cells = info$n_obs,
+      genes = info$n_vars,
+      values = values_in_view(info, recipe),
+      threads = ctx$threads,
+      budget = ctx$memory
+    ),
+    numbers
   )
   own <- vapply(formulas, eval, 0, symbols)
   passes <- vapply(names(formulas), verb_passes, 0, symbols, recipe)
@@ -157,8 +188,24 @@ verb_costs <- function(
 verb_passes <- function(verb, symbols, recipe) {
   slices <- function(bytes) max(1, ceiling(bytes / (symbols$budget / 2)))
   cells <- symbols$groups * symbols$genes
+  in_batches <- symbols$batches * symbols$genes
   switch(
     verb,
+    # Without batches the sums are small.
+    `find_variable_genes seurat` = if (symbols$batches > 1) {
+      slices(128 * in_batches)
+    } else {
+      1
+    },
+    `find_variable_genes cell_ranger` = if (symbols$batches > 1) {
+      slices(64 * in_batches)
+    } else {
+      1
+    },
+    `find_variable_genes seurat_v3` = slices(64 * in_batches) +
+      slices(48 * in_batches),
+    `find_variable_genes pearson_residuals` = slices(64 * in_batches) +
+      slices(32 * in_batches),
     # The variable genes stay in memory where they fit.
     run_pca = if (10 * symbols$values <= symbols$budget / 3) {
       1

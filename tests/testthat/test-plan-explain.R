@@ -58,3 +58,24 @@ test_that("unknown verbs and objects are errors", {
   )
   expect_snapshot(error = TRUE, explain_plan(open_example(), "run_pac"))
 })
+
+test_that("variable genes take one or two passes, more where batches do not fit", {
+  local_quiet()
+  withr::local_options(scoom.memory = "100MB")
+  x <- open_example()
+  of <- function(...) {
+    capture.output(e <- explain_plan(x, "find_variable_genes", ...))
+    set_names(e$verbs$passes, e$verbs$method)
+  }
+  flavors <- c("seurat", "cell_ranger", "seurat_v3", "pearson_residuals")
+  expect_identical(of(), set_names(c(1, 1, 2, 2), flavors))
+  expect_identical(of(n_batches = 100), of())
+  # 2,000 batches of 2,000 genes, in units of 50 MB.
+  many <- c(ceiling(128 * 4 / 50), ceiling(64 * 4 / 50))
+  many <- c(many, ceiling(64 * 4 / 50) + ceiling(c(48, 32) * 4 / 50))
+  expect_identical(of(n_batches = 2000), set_names(many, flavors))
+  expect_error(
+    explain_plan(x, n_batches = 0),
+    class = "scoom_error_invalid_input"
+  )
+})

@@ -28,6 +28,21 @@ running_verbs <- function() {
     find_variable_genes = \(x, ...) {
       find_variable_genes(logged(x), n_top = 50, ...)$var
     },
+    variable_genes_over_batches = \(x, ...) {
+      some <- logged(x)[, seq_len(min(200, n_vars(x)))]
+      run <- \(flavor) {
+        find_variable_genes(
+          some,
+          NULL,
+          flavor,
+          50,
+          batch_key = "group",
+          ...
+        )$var
+      }
+      flavors <- c("seurat", "cell_ranger", "seurat_v3", "pearson_residuals")
+      suppressWarnings(lapply(flavors, run))
+    },
     run_pca = \(x, ...) {
       scaled <- scale_genes(logged(x)[, 1:40], max_value = 3)
       y <- run_pca(scaled, n_comps = 4, features = 1:40, ...)

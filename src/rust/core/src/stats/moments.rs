@@ -151,6 +151,12 @@ pub struct CountMoments {
 }
 
 impl CountMoments {
+    /// The moments of `n` counts with this sum and sum of squares.
+    #[must_use]
+    pub fn of(n: u64, sum: u64, sum_sq: u64) -> Self {
+        CountMoments { sum_sq: u128::from(sum_sq), sum, n }
+    }
+
     /// Adds one count.
     #[inline]
     pub fn push(&mut self, count: u64) {

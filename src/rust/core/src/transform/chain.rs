@@ -383,12 +383,8 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_whatever_the_chain_does() {
-        let scale = ScaleGenes {
-            mean: vec![0.5; 4],
-            sd: vec![2.0; 4],
-            zero_center: true,
-            max_value: None,
-        };
+        let scale =
+            ScaleGenes { mean: vec![0.5; 4], sd: vec![2.0; 4], zero_center: true, max_value: None };
         let log = Op::Log1p { base: None };
         for ops in [vec![], vec![log.clone()], vec![log, Op::Scale(scale)]] {
             for linear in [false, true] {
