@@ -126,7 +126,12 @@ is_seurat5 <- function() {
 # Lazy matrices for `counts`, `data` and, where there is room, others.
 seurat_layers <- function(x, mapping, call) {
   # Whatever is normalised is what Seurat calls data.
-  called <- list(logged = "data", normalized = "data", other = "data")
+  called <- list(
+    logged = "data",
+    normalized = "data",
+    adjusted = "data",
+    other = "data"
+  )
   chosen <- choose_assays(x, mapping, called, call)
   if (!any(c("counts", "data") %in% names(chosen))) {
     scoom_abort(

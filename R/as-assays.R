@@ -6,7 +6,7 @@
 #' @param mapping `TRUE` to guess, `FALSE` for none, or a named vector: names of
 #'   assays, and for each the matrix, `"X"` or the name of a layer.
 #' @param called What X is called by what it holds, unless that is counts: `logged`,
-#'   `normalized`, `other`.
+#'   `normalized`, `other`, and `adjusted` unless `residuals` and `corrected` will do.
 #' @returns A named list of lazy matrices.
 #' @noRd
 choose_assays <- function(x, mapping, called, call = caller_env()) {
@@ -83,7 +83,11 @@ guess_assays <- function(x, called, call) {
 
 name_of_x <- function(x, recipe, called, call) {
   state <- chain_state(x)
-  if (state$logged) {
+  adjusted <- Find(is_dense_op, rev(recipe$ops))
+  if (!is.null(adjusted)) {
+    called$adjusted %||%
+      if (identical(adjusted$verb, "combat")) "corrected" else "residuals"
+  } else if (state$logged) {
     called$logged
   } else if (state$normalized) {
     called$normalized
@@ -144,7 +148,8 @@ check_mapping <- function(mapping, choices, arg, what, call = caller_env()) {
 # The values of a lazy matrix, genes x cells: sparse where the file is sparse.
 load_assay <- function(m, call = caller_env()) {
   recipe <- matrix_recipe(m, call)
-  is_dense <- identical(recipe$matrix$kind, "dense") ||
+  is_dense <- is_dense_recipe(recipe) ||
+    identical(recipe$matrix$kind, "dense") ||
     identical(matrix_info(recipe, field(m, "x"))$kind, "dense")
   explain_too_large(m, call, {
     if (is_dense) {

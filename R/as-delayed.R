@@ -39,7 +39,8 @@ seed_array <- function(x, index) {
 
 seed_is_sparse <- function(x) {
   m <- x@matrix
-  !identical(matrix_info(matrix_recipe(m), field(m, "x"))$kind, "dense")
+  !has_no_zeros(m) &&
+    !identical(matrix_info(matrix_recipe(m), field(m, "x"))$kind, "dense")
 }
 
 # Two generations of DelayedArray, with sparse arrays of their own.

@@ -287,6 +287,10 @@ find_markers <- function(
   }
   index <- source_genes(source, features, call)
   plan <- settle_log(source, call)
+  has_change <- has_fold_changes(plan)
+  if (!has_change) {
+    check_without_fold_changes(asked, compat, call)
+  }
   n_features <- length(source$genes)
   if (!is.null(index)) {
     plan <- recipe_genes(plan, index)
@@ -322,6 +326,9 @@ find_markers <- function(
     )),
     inject(run_marker_test(method, plan, args, !!!running))
   )
+  if (!has_change) {
+    columns <- without_fold_changes(columns)
+  }
   call_of <- list(
     method = method,
     compat = compat,
@@ -630,6 +637,46 @@ marker_inputs <- paste(
   "an object opened by {.fn open_h5ad},",
   "a Seurat or SingleCellExperiment object, or a matrix"
 )
+
+# Residuals are no logarithms of anything; corrected values still are.
+has_fold_changes <- function(plan) {
+  is_residual <- \(op) is_dense_op(op) && !identical(op$verb, "combat")
+  !any(vapply(plan$ops, is_residual, NA))
+}
+
+check_without_fold_changes <- function(asked, compat, call) {
+  used <- c(
+    if (isTRUE(asked$min_log2_fc > 0)) "min_log2_fc",
+    if (asked$only_up) "only_up",
+    if (identical(asked$rank_by, "log2_fc")) "rank_by",
+    if (!is.null(asked$pseudocount)) "pseudocount",
+    if (compat != "none") "compat"
+  )
+  if (length(used)) {
+    scoom_abort(
+      c(
+        "Residuals have no fold changes, which {.arg {used}} need{?s/}.",
+        i = "Test the values before {.fn regress_out} or {.fn normalize_pearson_residuals}, or a layer."
+      ),
+      class = "no_fold_changes",
+      call = call,
+      argument = used[[1]]
+    )
+  }
+  scoom_inform(
+    c(
+      i = "Tests use the residuals: {.field mean_group} and {.field mean_reference} are their means, {.field log2_fc} is {.val {NA}}."
+    ),
+    class = "tests_on_residuals"
+  )
+}
+
+without_fold_changes <- function(columns) {
+  for (name in intersect(names(columns), c("log2_fc", "worst_log2_fc"))) {
+    columns[[name]] <- rep(NA_real_, length(columns[[name]]))
+  }
+  columns
+}
 
 # What was decided for the user and can be decided otherwise.
 tell_choices <- function(x, layer, use_raw) {

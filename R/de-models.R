@@ -110,7 +110,7 @@ drop_cells <- function(plan, args) {
   units <- unique(unlist(c(args$group_units, args$reference_units)))
   kept <- which(args$unit %in% units)
   if (length(kept) < length(args$unit)) {
-    plan$rows <- if (is.null(plan$rows)) kept else plan$rows[kept]
+    plan <- recipe_rows(plan, kept)
     args$unit <- args$unit[kept]
   }
   list(plan = plan, args = args, kept = kept)

@@ -261,7 +261,7 @@ source_genes <- function(source, features, call) {
 # The values of the first cells.
 first_values <- function(plan, n_cells, call) {
   n <- min(n_cells, 100)
-  plan$rows <- if (is.null(plan$rows)) seq_len(n) else plan$rows[seq_len(n)]
+  plan <- recipe_rows(plan, seq_len(n))
   args <- list(form = "genes_by_cells")
   rs_unwrap(rs_matrix_collect(plan, args, scoom_ctx()), call)$x
 }
@@ -276,6 +276,9 @@ is_whole <- function(values) all(values >= 0 & values == trunc(values))
 #' @noRd
 settle_log <- function(source, call) {
   plan <- source$plan
+  if (is_dense_recipe(plan)) {
+    return(plan)
+  }
   has <- \(name) any(vapply(plan$ops, \(op) op$op == name, NA))
   if (!is.null(plan$stored_log) || has("log1p") || source$n_cells == 0) {
     return(plan)

@@ -141,6 +141,21 @@ describe_chain <- function(recipe) {
       } else {
         sprintf("log1p to base %s", format(op$base))
       },
+      residuals = sprintf(
+        "Pearson residuals with theta %s, clipped at %s",
+        format(op$theta, digits = 6),
+        format(op$clip, digits = 4)
+      ),
+      adjust = paste0(
+        if (op$verb == "combat") {
+          paste("combat over", op$batch)
+        } else {
+          paste("regress out", paste(op$covariates, collapse = ", "))
+        },
+        if (op$verb == "combat" && length(op$covariates)) {
+          paste(", keeping", paste(op$covariates, collapse = ", "))
+        }
+      ),
       scale = paste0(
         "scale",
         if (!op$zero_center) ", not centred",

@@ -11,8 +11,8 @@
 #' * `it$reset()`: starts again;
 #' * `it$n_chunks`: how many there are.
 #'
-#' The matrix has cells in rows. It is a dgCMatrix, or, where the chain scales, a
-#' dense matrix. Blocks are read ahead in larger portions, within an eighth of
+#' The matrix has cells in rows. It is a dgCMatrix, or, where the chain scales or makes
+#' residuals or corrected values, a dense matrix. Blocks are read ahead in larger portions, within an eighth of
 #' `options(scoom.memory)`, so that a file stored by columns is not read again for
 #' each block.
 #'
@@ -87,7 +87,7 @@ matrix_chunks <- function(m, n = NULL, call = caller_env()) {
 # Rows `first` to `last`, so that runs of them are quick to take.
 read_portion <- function(m, first, last, call = caller_env()) {
   part <- m[seq.int(first, last), , drop = FALSE]
-  take <- if (is_scaled(m)) {
+  take <- if (has_no_zeros(m)) {
     values <- collect_dense(part, call)
     \(rows) values[rows, , drop = FALSE]
   } else {
@@ -100,7 +100,7 @@ read_portion <- function(m, first, last, call = caller_env()) {
 # Stored values in a row, about; of the file, since selections only take away.
 values_per_row <- function(m, call) {
   info <- matrix_info(matrix_recipe(m, call), field(m, "x"))
-  if (is.null(info) || is_scaled(m) || info$kind == "dense") {
+  if (is.null(info) || has_no_zeros(m) || info$kind == "dense") {
     return(max(1, ncol(m)))
   }
   max(1, min(ncol(m), info$nnz / max(1, info$shape[[1]])))

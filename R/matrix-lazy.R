@@ -5,7 +5,7 @@
 #' @description
 #' `x$X`, `x$layers$counts` and `x$raw$X` are lazy matrices: cells in rows, genes in
 #' columns, as in the file, with the values that the pending operations give
-#' ([normalize_total()], [log1p()][log1p.scoom], [scale_genes()]). They stay in the file
+#' ([normalize_total()], [log1p()][log1p.scoom], [regress_out()], [scale_genes()] ...). They stay in the file
 #' until you ask for values.
 #'
 #' * `m[cells, genes]` selects, lazily. One gene or one cell alone comes as a named
@@ -19,7 +19,8 @@
 #' @details
 #' A sparse matrix in R holds at most 2^31 - 1 values, a dense one what memory
 #' holds: past that loading is an error of class `scoom_error_too_large`.
-#' A scaled matrix is not sparse any more; load it with `as.matrix()`.
+#' Scaled, residual and corrected matrices are not sparse any more; load them with
+#' `as.matrix()`.
 #'
 #' @param x A lazy matrix.
 #' @param i,j Which cells and genes: see [subset_scoom].
@@ -56,7 +57,11 @@ matrix_plan <- function(m, call = caller_env()) {
   scoom_plan(field(m, "x"), layer = field(m, "layer"), call = call)
 }
 
-is_scaled <- function(m) recipe_has(matrix_recipe(m), "scale")
+# Whether zeros of the file have become something else.
+has_no_zeros <- function(m) {
+  recipe <- matrix_recipe(m)
+  recipe_has(recipe, "scale") || is_dense_recipe(recipe)
+}
 
 #' @export
 dim.scoom_matrix <- function(x) dim(field(x, "x"))
@@ -218,10 +223,14 @@ collect_dense <- function(m, call = caller_env()) {
 #' @returns A dgCMatrix with dimnames.
 #' @noRd
 collect_sparse <- function(m, form = "cells_by_genes", call = caller_env()) {
-  if (is_scaled(m)) {
+  if (has_no_zeros(m)) {
     scoom_abort(
       c(
-        "A scaled matrix is not sparse.",
+        if (is_dense_recipe(matrix_recipe(m))) {
+          "Residuals and corrected values are not sparse."
+        } else {
+          "A scaled matrix is not sparse."
+        },
         i = "{.fn as.matrix} loads it as a dense matrix."
       ),
       class = "not_sparse",

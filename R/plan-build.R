@@ -80,25 +80,58 @@ as_recipe <- function(x, value, label, call = caller_env()) {
 
 recipe_rows <- function(recipe, index) {
   recipe["rows"] <- list(compose(recipe$rows, index))
+  recipe$ops <- lapply(recipe$ops, op_rows, index)
   recipe
 }
 
-# Scaling stays last: the engine runs nothing after it but a selection of cells.
+# What an operation knows of each cell follows a selection of cells ...
+op_rows <- function(op, index) {
+  switch(
+    op$op,
+    residuals = op$totals <- op$totals[index],
+    adjust = {
+      op$design <- op$design[, index, drop = FALSE]
+      op["groups"] <- list(op$groups[index])
+    }
+  )
+  op
+}
+
+# ... and what it knows of each gene a selection of genes.
+op_genes <- function(op, index) {
+  take <- \(value) if (!is.null(value)) value[index, , drop = FALSE]
+  switch(
+    op$op,
+    residuals = op$shares <- op$shares[index],
+    adjust = {
+      op$coefficients <- take(op$coefficients)
+      op$offset <- take(op$offset)
+      op["scale"] <- list(take(op$scale))
+    },
+    scale = if (!is.null(op$mean)) {
+      op$mean <- op$mean[index]
+      op$sd <- op$sd[index]
+    }
+  )
+  op
+}
+
+# After these all genes of a cell have a value.
+is_dense_op <- function(op) op$op %in% c("residuals", "adjust")
+
+is_dense_recipe <- function(recipe) any(vapply(recipe$ops, is_dense_op, NA))
+
+# Genes are selected before operations that treat every gene by itself, so that these
+# run on the selected ones alone; the engine runs no selection of genes after them.
 recipe_genes <- function(recipe, index) {
   ops <- recipe$ops
+  by_gene <- vapply(ops, \(op) is_dense_op(op) || op$op == "scale", NA)
+  first <- seq_along(ops) <= max(0, which(!by_gene))
   select <- list(op = "select_genes", genes = index)
-  last <- length(ops)
-  if (last > 0 && ops[[last]]$op == "scale") {
-    scale <- ops[[last]]
-    before <- append_selection(ops[-last], select)
-    if (!is.null(scale$mean)) {
-      scale$mean <- scale$mean[index]
-      scale$sd <- scale$sd[index]
-    }
-    recipe$ops <- c(before, list(scale))
-  } else {
-    recipe$ops <- append_selection(ops, select)
-  }
+  recipe$ops <- c(
+    append_selection(ops[first], select),
+    lapply(ops[!first], op_genes, index)
+  )
   recipe
 }
 
@@ -116,11 +149,31 @@ append_selection <- function(ops, select) {
 #' Add an operation to the chain of X
 #'
 #' @param op `list(op = "normalize", target, excluded)`, `list(op = "log1p",
-#'   base)` or `list(op = "scale", zero_center, max_value)`; a scaling without
-#'   `mean` and `sd` gets those of the cells selected now, when they are needed.
+#'   base)`, `list(op = "residuals", theta, clip, totals, shares)`, `list(op = "adjust",
+#'   n_columns, design, coefficients, groups, offset, scale)` or `list(op = "scale",
+#'   zero_center, max_value)`; a scaling without `mean` and `sd` gets those of the cells
+#'   selected now, when they are needed.
 #' @noRd
 add_op <- function(x, op, call = caller_env()) {
   recipe <- x_recipe(x, call)
+  check_not_scaled(recipe, call)
+  if (!op$op %in% c("adjust", "scale")) {
+    check_not_adjusted(recipe, "The chain can't go on so.", call)
+  }
+  if (op$op == "scale" && is.null(op$mean)) {
+    op["rows"] <- list(recipe$rows)
+    op$cells <- lapply(Filter(is_dense_op, recipe$ops), \(op) {
+      op[names(op) %in% cell_fields]
+    })
+  }
+  recipe$ops <- c(recipe$ops, list(op))
+  set_field(x, "X", recipe)
+}
+
+# What operations know of cells; see op_rows().
+cell_fields <- c("totals", "design", "groups")
+
+check_not_scaled <- function(recipe, call) {
   if (recipe_has(recipe, "scale")) {
     scoom_abort(
       c(
@@ -131,11 +184,29 @@ add_op <- function(x, op, call = caller_env()) {
       call = call
     )
   }
-  if (op$op == "scale" && is.null(op$mean)) {
-    op["rows"] <- list(recipe$rows)
+}
+
+#' Refuse values that have no zeros any more
+#'
+#' @param message What can't be done.
+#' @noRd
+check_not_adjusted <- function(recipe, message, call) {
+  op <- Find(is_dense_op, recipe$ops)
+  if (is.null(op)) {
+    return(invisible())
   }
-  recipe$ops <- c(recipe$ops, list(op))
-  set_field(x, "X", recipe)
+  verb <- op$verb %||% "normalize_pearson_residuals"
+  what <- if (verb == "combat") "corrected values" else "residuals"
+  scoom_abort(
+    c(
+      message,
+      x = "{.field X} holds {what} of {.fn {verb}}.",
+      i = "Start again from the object before {.fn {verb}}."
+    ),
+    class = "already_adjusted",
+    call = call,
+    verb = verb
+  )
 }
 
 x_recipe <- function(x, call = caller_env()) {
@@ -270,6 +341,12 @@ resolve_scale <- function(x, plan, k, call) {
     before <- plan
     before["rows"] <- list(op$rows)
     before$ops <- plan$ops[seq_len(k - 1)]
+    dense <- vapply(before$ops, is_dense_op, NA)
+    before$ops[dense] <- Map(
+      \(op, cells) c(without(op, names(cells)), cells),
+      before$ops[dense],
+      op$cells
+    )
     key <- paste0("scale:", hash(before))
     moments <- cached(x, key, \() {
       args <- list(margin = "columns")
@@ -286,7 +363,7 @@ resolve_scale <- function(x, plan, k, call) {
     sd <- sqrt(moments$var)
     op$sd <- replace(sd, !is.finite(sd) | sd == 0, 1)
   }
-  op$rows <- NULL
+  op[c("rows", "cells")] <- NULL
   op
 }
 

@@ -13,9 +13,10 @@
 #' The bound is what a verb holds over what R holds already, the returned table apart.
 #' Each thread has the blocks it works on (up to 50 MB); to that come 8 bytes for each
 #' row of the file, 16 for each selected row, and the verb's own part: a
-#' formula in the numbers of `cells`, `genes`, stored `values` of the selection
-#' (estimated from the file's density), `groups`, `batches`, variable genes (`top`),
-#' `threads` and the `budget`. Verbs that would need more than the budget read the file
+#' formula in the numbers of `cells`, `genes`, `stored` values of the selection
+#' (estimated from the file's density), `values` of the chain (the stored ones, or all
+#' where [regress_out()] or its like leave no zeros), `groups`, `batches`, variable genes (`top`), `threads` and
+#' the `budget`. Verbs that would need more than the budget read the file
 #' more often instead, as `passes` says.
 #'
 #' `normalize_total()` reads nothing where `target_sum` is given, `filter_genes()`
@@ -107,6 +108,15 @@ verb_memory <- function() {
     calc_qc_metrics = quote(120 * cells + 64 * genes * threads),
     filter_genes = quote(120 * cells + 64 * genes * threads),
     normalize_total = quote(16 * cells),
+    normalize_pearson_residuals = quote(128 * cells + 72 * genes * threads),
+    regress_out = quote(
+      min(80 * genes * (2 * threads + 2), budget / 2) + 40 * cells
+    ),
+    combat = quote(
+      min(40 * groups * genes * (2 * threads + 2), budget / 2) +
+        80 * groups * genes +
+        40 * cells
+    ),
     `find_variable_genes seurat` = quote(
       64 *
         genes *
@@ -127,12 +137,12 @@ verb_memory <- function() {
     `find_variable_genes pearson_residuals` = quote(
       min(64 * batches * genes, budget / 2) + 56 * batches * genes + 48 * cells
     ),
-    run_pca = quote(min(10 * values, budget / 3) + 24 * top^2 + 400 * cells),
+    run_pca = quote(min(10 * stored, budget / 3) + 24 * top^2 + 400 * cells),
     `find_markers wilcoxon` = quote(min(9 * values, 2 / 3 * budget)),
     `find_markers t-test` = quote(min(80 * groups * genes, budget / 2)),
     `find_markers binomial` = quote(min(80 * groups * genes, budget / 2)),
     `find_markers logreg` = quote(
-      min(10 * values, budget / 2) +
+      min(10 * stored, budget / 2) +
         8 * groups * genes * (10 + 3 * threads) +
         16 * groups * cells
     ),
@@ -141,7 +151,7 @@ verb_memory <- function() {
     ),
     run_pipeline = quote(
       max(
-        min(10 * values, budget / 3) + 24 * top^2 + 400 * cells,
+        min(10 * stored, budget / 3) + 24 * top^2 + 400 * cells,
         120 * cells + 64 * genes * threads,
         4000 * cells
       )
@@ -166,7 +176,12 @@ verb_costs <- function(
     list(
       cells = info$n_obs,
       genes = info$n_vars,
-      values = values_in_view(info, recipe),
+      values = if (is_dense_recipe(recipe)) {
+        info$n_obs * info$n_vars
+      } else {
+        values_in_view(info, recipe)
+      },
+      stored = values_in_view(info, recipe),
       threads = ctx$threads,
       budget = ctx$memory
     ),
@@ -207,22 +222,24 @@ verb_passes <- function(verb, symbols, recipe) {
     `find_variable_genes pearson_residuals` = slices(64 * in_batches) +
       slices(32 * in_batches),
     # The variable genes stay in memory where they fit.
-    run_pca = if (10 * symbols$values <= symbols$budget / 3) {
+    run_pca = if (10 * symbols$stored <= symbols$budget / 3) {
       1
     } else {
       2 + needs_moments(recipe)
     },
     # Metrics, variable genes, components.
-    run_pipeline = if (10 * symbols$values <= symbols$budget / 3) 3 else 4,
+    run_pipeline = if (10 * symbols$stored <= symbols$budget / 3) 3 else 4,
     `find_markers t-test` = ,
     `find_markers binomial` = slices(80 * cells),
     # Looks at the data until a regression converges, about.
-    `find_markers logreg` = if (10 * symbols$values <= symbols$budget / 2) {
+    `find_markers logreg` = if (10 * symbols$stored <= symbols$budget / 2) {
       1
     } else {
       300
     },
     pseudobulk = slices(32 * cells),
+    regress_out = slices(80 * symbols$genes * (2 * symbols$threads + 2)),
+    combat = slices(40 * cells * (2 * symbols$threads + 2)),
     1
   )
 }

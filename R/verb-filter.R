@@ -82,6 +82,10 @@ in_bounds <- function(values, least, largest) {
 # Cells and counts of every gene, from one pass. Which values are zero does not
 # depend on normalisation and logarithm, so that these are not computed for cells.
 count_genes <- function(x, layer, by_counts, threads, BPPARAM, progress, call) {
+  if (is.null(layer)) {
+    message <- "Genes are filtered by their counts."
+    check_not_adjusted(x_recipe(x, call), message, call)
+  }
   plan <- scoom_plan(x, layer = layer, drop_scale = TRUE, call = call)
   if (!by_counts) {
     plan$ops <- Filter(\(op) op$op == "select_genes", plan$ops)

@@ -55,6 +55,7 @@ take_log <- function(x, base, call) {
 
 check_loggable <- function(x, call) {
   recipe <- x_recipe(x, call)
+  check_not_adjusted(recipe, "Can't take logarithms.", call)
   state <- chain_state(x)
   seen <- if (!known_whole(x, recipe)) peek_values(x, recipe, call)
   if (state$logged || is_true(seen$is_log_normalized)) {

@@ -115,6 +115,7 @@ median_total <- function(x, excluded, pass, call) {
 
 check_normalizable <- function(x, call) {
   recipe <- x_recipe(x, call)
+  check_not_adjusted(recipe, "Only counts can be normalised.", call)
   state <- chain_state(x)
   # All values were looked at where metrics were computed on them.
   seen <- if (!known_whole(x, recipe)) peek_values(x, recipe, call)

@@ -8,7 +8,9 @@
 #' The chain decides what is decomposed. With [scale_genes()] in it, genes are
 #' standardised and clipped as it says, and centred again, since clipping moves
 #' their means: so do scanpy and scikit-learn. Without it, genes are centred
-#' only.
+#' only. Residuals and corrected values ([normalize_pearson_residuals()], [regress_out()],
+#' [combat()]) are computed from sparse values, which are what is packed; steps 3 and 5
+#' then cost cells times genes, and the covariance is multiplied as dense matrices.
 #'
 #' 1. The values of the genes are packed into memory as the file is read, where a
 #'    third of `options(scoom.memory)` holds them. Otherwise each further step
@@ -233,7 +235,9 @@ note_counts <- function(x, recipe, layer, call) {
 
 # Whether nothing was done to a matrix whose first values are whole numbers.
 looks_raw <- function(x, recipe, call = caller_env()) {
-  done <- recipe_has(recipe, "normalize") || recipe_has(recipe, "log1p")
+  done <- recipe_has(recipe, "normalize") ||
+    recipe_has(recipe, "log1p") ||
+    is_dense_recipe(recipe)
   if (done || !is.null(stored_log(x, recipe, call))) {
     return(FALSE)
   }
@@ -257,7 +261,7 @@ pca_here <- function(x, recipe, n_comps, run, call) {
   plan <- recipe_plan(x, recipe, drop_scale = TRUE, call = call)
   args <- list(
     n_comps = n_comps,
-    scale = if (!is.null(scale)) without(scale, c("op", "rows")),
+    scale = if (!is.null(scale)) without(scale, c("op", "rows", "cells")),
     n_values = run$n_values
   )
   ctx <- scoom_ctx(run$threads, run$progress, run$label, call)
@@ -307,7 +311,7 @@ pca_on_workers <- function(x, recipe, n_comps, BPPARAM, run, call) {
       moments <- on_workers(rs_matrix_sums, plan, list(margin = "columns"))
       scale$mean <- moments$mean
       scale$sd <- sqrt(moments$var)
-      scale$rows <- NULL
+      scale[c("rows", "cells")] <- NULL
       plan$ops <- c(plan$ops, list(scale))
     } else {
       plan <- recipe_plan(x, recipe, call = call)

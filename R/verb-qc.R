@@ -121,6 +121,10 @@ qc_metrics <- function(
   progress,
   call
 ) {
+  if (is.null(layer)) {
+    message <- "Quality metrics are of counts."
+    check_not_adjusted(x_recipe(x, call), message, call)
+  }
   sets <- resolve_gene_sets(x, gene_sets, call)
   tops <- resolve_percent_top(percent_top, n_vars(x), call)
   plan <- scoom_plan(x, layer = layer, drop_scale = TRUE, call = call)

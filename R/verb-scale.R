@@ -9,7 +9,8 @@
 #' gene that does not vary has \eqn{s_j = 1}. With `max_value` \eqn{c}, larger values
 #' become \eqn{c} and, when centred, those below \eqn{-c} become \eqn{-c}.
 #'
-#' Nothing becomes dense: zeros of a gene share one value, which the engine keeps
+#' After [normalize_pearson_residuals()], [regress_out()] or [combat()] the residuals or
+#' corrected values are scaled. Otherwise nothing becomes dense: zeros of a gene share one value, which the engine keeps
 #' apart. Means and deviations come from [find_variable_genes()] where it has read
 #' the same cells, otherwise from one pass over the file when they are first
 #' needed. Tests such as [find_markers()] leave scaling out.

@@ -201,6 +201,10 @@ find_variable_genes <- function(
   )
   check_flavor_settings(flavor, names(given)[given], n_top, call)
   check_cells(x, call)
+  if (is.null(layer)) {
+    message <- "Variable genes are found on counts or their logarithms."
+    check_not_adjusted(x_recipe(x, call), message, call)
+  }
   batches <- resolve_batches(x, batch_key, call)
   run <- list(
     threads = threads,

@@ -37,8 +37,8 @@ fn rs_pca_loadings(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
     guard(|| {
         let plan = Plan::from_robj(&plan)?.with_sorted_rows();
         let n_comps = Args::new(&args).count("n_comps")?;
-        let (n_obs, n_vars) = (plan.view().n_obs(), plan.view().n_vars());
-        let pass = CovariancePass::new(n_vars);
+        let n_obs = plan.view().n_obs();
+        let pass = CovariancePass::new(plan.view());
         with_ctx(&ctx, |ctx| {
             run_tiled_mode(&plan, ctx, &mode, "Covariance of genes", &pass, |tiles| {
                 let covariance = pass.finish(&tiles, n_obs)?;

@@ -13,6 +13,7 @@
     reason = "`#[extendr]` takes its arguments by value and wraps them in underscores"
 )]
 
+mod adjust;
 mod convert;
 mod de;
 mod de_models;
@@ -31,6 +32,7 @@ use extendr_api::prelude::*;
 
 extendr_module! {
     mod scoom;
+    use adjust;
     use de;
     use de_models;
     use embed;

@@ -11,7 +11,7 @@ use scoom_core::h5ad::{H5File, Stamp};
 use scoom_core::matrix::memory::{DenseRows, SparseRows};
 use scoom_core::matrix::{GridSpec, Source, open_matrix_with};
 use scoom_core::pass::{self, Pass, TiledPass};
-use scoom_core::transform::{Chain, Op, ScaleGenes, View};
+use scoom_core::transform::{Adjust, Chain, Op, PearsonResiduals, ScaleGenes, View};
 
 use crate::convert::{Args, named, raws, wrong};
 use crate::guard::guard;
@@ -107,6 +107,20 @@ fn chain(args: &Args) -> Result<Chain> {
                 Op::Normalize { target: op.number("target")?, excluded: genes("excluded")? }
             }
             "log1p" => Op::Log1p { base: op.number_opt("base")? },
+            "residuals" => Op::Residuals(PearsonResiduals {
+                theta: op.number("theta")?,
+                clip: op.number("clip")?,
+                totals: op.numbers("totals")?,
+                shares: op.numbers("shares")?,
+            }),
+            "adjust" => Op::Adjust(Adjust {
+                n_columns: op.count("n_columns")?,
+                design: op.numbers("design")?,
+                coefficients: op.numbers("coefficients")?,
+                groups: groups(&op)?,
+                offset: op.numbers("offset")?,
+                scale: op.get("scale").map(|_| op.numbers("scale")).transpose()?,
+            }),
             "scale" => Op::Scale(ScaleGenes {
                 mean: op.numbers("mean")?,
                 sd: op.numbers("sd")?,
@@ -117,6 +131,13 @@ fn chain(args: &Args) -> Result<Chain> {
         });
     }
     Ok(chain)
+}
+
+/// Codes of groups in the field `groups`, counted from zero; none where it is missing.
+pub fn groups(args: &Args) -> Result<Vec<u32>> {
+    let Some(_) = args.get("groups") else { return Ok(Vec::new()) };
+    let codes = args.codes("groups")?;
+    codes.into_iter().collect::<Option<_>>().ok_or_else(|| wrong("groups", "can't be missing"))
 }
 
 /// How often calls have read a matrix from its file since the library was loaded.

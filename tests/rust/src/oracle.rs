@@ -7,7 +7,7 @@ use scoom_core::error::Result;
 use scoom_core::matrix::Source;
 use scoom_core::pass::stream;
 use scoom_core::stats::log1p::ln_1p;
-use scoom_core::transform::{Chain, Op, View};
+use scoom_core::transform::{Adjust, Chain, Op, View};
 
 /// A dense matrix, cells in rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +48,7 @@ impl Dense {
         let mut table: Vec<Vec<f64>> = rows.iter().map(|&i| self.row(i).to_vec()).collect();
         let mut width = self.n_vars;
         for op in &chain.ops {
-            for row in &mut table {
+            for (at, row) in table.iter_mut().enumerate() {
                 match op {
                     Op::SelectGenes { genes } => {
                         *row = genes.iter().map(|&g| row[g as usize]).collect();
@@ -63,6 +63,12 @@ impl Dense {
                     Op::Log1p { base } => row.iter_mut().for_each(|x| {
                         *x = base.map_or(ln_1p(*x), |base| ln_1p(*x) / base.ln());
                     }),
+                    Op::Residuals(op) => {
+                        for (g, x) in row.iter_mut().enumerate() {
+                            *x = op.value(*x, op.totals[at], g);
+                        }
+                    }
+                    Op::Adjust(op) => adjust(op, at, row),
                     Op::Scale(scale) => {
                         for (g, x) in row.iter_mut().enumerate() {
                             *x = scale.value(g, *x);
@@ -75,6 +81,24 @@ impl Dense {
             }
         }
         Dense { n_obs: rows.len(), n_vars: width, values: table.concat() }
+    }
+}
+
+/// One row less what its design explains.
+fn adjust(op: &Adjust, at: usize, row: &mut [f64]) {
+    let n_vars = row.len();
+    let group = op.groups.get(at).map_or(0, |&group| group as usize);
+    for (g, x) in row.iter_mut().enumerate() {
+        let design = &op.design[at * op.n_columns..][..op.n_columns];
+        let explained = design
+            .iter()
+            .enumerate()
+            .fold(0.0, |w, (c, d)| w + d * op.coefficients[c * n_vars + g]);
+        let (offset, place) = (op.offset[group * n_vars + g], group * n_vars + g);
+        *x = match &op.scale {
+            None => (*x - explained) + offset,
+            Some(scale) => scale[place] * (*x - explained) + (explained + offset),
+        };
     }
 }
 

@@ -39,7 +39,8 @@ impl SparseView {
                 message: "standardised values are not sparse: zeros become nonzero".into(),
             });
         }
-        let stored = source.nnz().filter(|_| !view.repeats()).unwrap_or(u64::MAX);
+        let is_sparse = !view.repeats() && !view.is_dense();
+        let stored = source.nnz().filter(|_| is_sparse).unwrap_or(u64::MAX);
         let bound = stored.min((view.n_obs() as u64).saturating_mul(view.n_vars() as u64));
         if bound > most as u64 {
             let count = Count { most: most as u64, seen: AtomicU64::new(0) };

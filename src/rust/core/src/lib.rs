@@ -4,6 +4,7 @@
 //! file format), `matrix` (sources of row blocks), `transform` (the lazy
 //! chain), `pass` (folding the blocks), and the algorithms.
 
+pub mod adjust;
 pub mod collect;
 pub mod ctx;
 pub mod de;

@@ -6,26 +6,33 @@
 //! pass over the sparse part gives it, and zeros cost nothing.
 //!
 //! Memory: `g^2` float64 for `g` genes, once for the range in work and once for
-//! the total. Cost: for each row half the square of its nonzero genes.
+//! the total. Cost: for each row half the square of its nonzero genes. Rows that have all
+//! their genes (residuals, adjusted values) are multiplied as dense matrices, a piece at a
+//! time.
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
 use crate::pass::TiledPass;
+use crate::transform::View;
 
 /// Genes of a tile: few enough for many tiles, enough for short scans of rows.
 const TILE: usize = 64;
 
-/// Accumulates `sum s s'` and `sum s` over the rows of a view with `n_vars`
-/// genes and sorted rows ([`View::with_sorted_rows`](crate::transform::View::with_sorted_rows));
-/// tiles own genes.
+/// Accumulates `sum s s'` and `sum s` over the rows of a view with sorted rows
+/// ([`View::with_sorted_rows`]); tiles own genes.
 ///
 /// # Numerics
-/// Every element is summed over the rows in file order, range by range.
+/// Every element is summed over the rows in file order, range by range. Sums over the rows
+/// of a dense piece are faer's, whose kernels follow the processor; pieces follow from the
+/// grid alone.
 #[derive(Debug, Clone, Copy)]
 pub struct CovariancePass {
     n_vars: usize,
+    is_dense: bool,
 }
 
 /// The part of the sums that belongs to some genes: for each its products with
@@ -37,10 +44,30 @@ pub struct CovarianceTile {
 }
 
 impl CovariancePass {
-    /// For a view with `n_vars` genes.
+    /// For the genes of `view`.
     #[must_use]
-    pub fn new(n_vars: usize) -> Self {
-        CovariancePass { n_vars }
+    pub fn new(view: &View) -> Self {
+        CovariancePass { n_vars: view.n_vars(), is_dense: view.is_dense() }
+    }
+
+    fn fold_dense(self, block: &RowBlock, tile: usize, partial: &mut CovarianceTile) {
+        let (genes, n_rows) = (self.genes(tile), block.n_rows());
+        for row in block.values.chunks_exact(self.n_vars.max(1)) {
+            for (sum, value) in partial.sums.iter_mut().zip(&row[genes.clone()]) {
+                *sum += value;
+            }
+        }
+        let width = self.n_vars - genes.start;
+        let rows = MatRef::from_row_major_slice(&block.values, n_rows, self.n_vars);
+        let right = rows.subcols(genes.start, width);
+        matmul(
+            MatMut::from_row_major_slice_mut(&mut partial.products, genes.len(), width),
+            Accum::Add,
+            right.subcols(0, genes.len()).transpose(),
+            right,
+            1.0,
+            Par::Seq,
+        );
     }
 
     fn genes(self, tile: usize) -> std::ops::Range<usize> {
@@ -105,6 +132,10 @@ impl TiledPass for CovariancePass {
     }
 
     fn fold(&self, block: &RowBlock, tile: usize, partial: &mut CovarianceTile) -> Result<()> {
+        if self.is_dense {
+            self.fold_dense(block, tile, partial);
+            return Ok(());
+        }
         let genes = self.genes(tile);
         let (first, last) = (genes.start as u32, genes.end as u32);
         // Where each entry of the tile's genes is, and where its row ends:
@@ -156,5 +187,84 @@ impl TiledPass for CovariancePass {
         };
         add(&mut into.sums, &from.sums);
         add(&mut into.products, &from.products);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::{Ctx, Silent};
+    use crate::matrix::memory::SparseRows;
+    use crate::matrix::testing::Matrix;
+    use crate::pass::run_tiled;
+    use crate::transform::{Adjust, Chain, Op};
+
+    fn covariance(source: &dyn crate::matrix::Source, view: &View, threads: usize) -> Covariance {
+        let ctx = Ctx::new(threads, 1 << 30, std::env::temp_dir(), &Silent);
+        let pass = CovariancePass::new(view);
+        let tiles = run_tiled(source, view, &ctx, "covariance", &pass).unwrap();
+        pass.finish(&tiles, view.n_obs()).unwrap()
+    }
+
+    fn check(found: &Covariance, dense: &[Vec<f64>], tolerance: f64) {
+        let (g, n) = (found.n_vars, dense.len() as f64);
+        let means: Vec<f64> =
+            (0..g).map(|j| dense.iter().map(|row| row[j]).sum::<f64>() / n).collect();
+        for i in 0..g {
+            for j in 0..g {
+                let want: f64 =
+                    dense.iter().map(|row| (row[i] - means[i]) * (row[j] - means[j])).sum();
+                let got = found.scatter[i * g + j];
+                assert!((got - want).abs() < tolerance, "{i}, {j}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn columns_of_a_row_may_come_in_any_order() {
+        let matrix = Matrix::counts(61, 20, 2);
+        let view = View::new(61, 20, None, &Chain::default()).unwrap().with_sorted_rows();
+        check(&covariance(&matrix, &view, 2), &matrix.dense, 1e-9);
+    }
+
+    /// Two blocks of many short rows, which have more values written out than may be held.
+    #[test]
+    fn rows_with_all_genes_come_in_pieces() {
+        let (n, g) = (70_000, 70);
+        let indptr: Vec<i32> = (0..=n as i32).collect();
+        let indices: Vec<i32> = (0..n as i32).map(|row| row * 7 % g as i32).collect();
+        let values: Vec<f64> = (0..n).map(|row| (row % 13) as f64).collect();
+        let source = SparseRows::new(n, g, &indptr, &indices, &values).unwrap();
+        let adjust = Adjust {
+            n_columns: 1,
+            design: (0..n).map(|row| (row % 5) as f64 - 2.0).collect(),
+            coefficients: (0..g).map(|gene| gene as f64 / 50.0).collect(),
+            groups: vec![],
+            offset: vec![0.25; g],
+            scale: None,
+        };
+        let dense: Vec<Vec<f64>> = (0..n)
+            .map(|row| {
+                (0..g)
+                    .map(|gene| {
+                        let x = if indices[row] as usize == gene { values[row] } else { 0.0 };
+                        x - adjust.design[row] * adjust.coefficients[gene] + 0.25
+                    })
+                    .collect()
+            })
+            .collect();
+        let chain = Chain { ops: vec![Op::Adjust(adjust)], stored_log: None };
+        let view = View::new(n, g, None, &chain).unwrap().with_sorted_rows();
+        assert!(
+            (0..2)
+                .map(|b| view.n_pieces(&crate::matrix::Source::grid(&source).rows(b)))
+                .sum::<usize>()
+                > 4
+        );
+        let one = covariance(&source, &view, 1);
+        check(&one, &dense, 1e-6);
+        let two = covariance(&source, &view, 2);
+        assert_eq!(one.scatter, two.scatter);
+        assert_eq!(one.sums, two.sums);
     }
 }

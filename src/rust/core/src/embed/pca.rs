@@ -1,7 +1,8 @@
 //! Principal components, exactly.
 //!
 //! 1. The selected genes are packed into memory as they stream by, if a third
-//!    of the budget holds them; otherwise each further step reads the file.
+//!    of the budget holds them; otherwise each further step reads the file. Of
+//!    residuals and adjusted values the sparse values they come from are packed.
 //! 2. Means and standard deviations of the genes, where the chain scales.
 //! 3. The covariance of the genes in one pass (see [`super::covariance`]).
 //! 4. Its leading eigenvectors to machine precision: the loadings.
@@ -26,7 +27,7 @@ use crate::matrix::{RowBlock, Source};
 use crate::pass::{self, Pass};
 use crate::stats::linalg::{sym_eigen_top_k, sym_eigen_top_k_with};
 use crate::summary::ColumnSummary;
-use crate::transform::{Chain, ScaleGenes, View};
+use crate::transform::{ScaleGenes, View};
 
 /// How genes are standardised before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ pub fn pca(source: &dyn Source, view: &View, ctx: &Ctx, options: &PcaOptions) ->
     let packed =
         if attempt { pass::pack(source, view, ctx, "Reading genes", budget)? } else { None };
     let mut reads = usize::from(attempt);
-    let plain = View::new(n_obs, n_vars, None, &Chain::default())?;
+    let plain = view.of_copy();
     let (source, base): (&dyn Source, &View) = match &packed {
         Some(packed) => (packed, &plain),
         None => (source, view),
@@ -116,7 +117,7 @@ pub fn pca(source: &dyn Source, view: &View, ctx: &Ctx, options: &PcaOptions) ->
     let covariance_bytes = 24 * (n_vars as u64).pow(2);
     let (mut pca, sums) = if covariance_bytes <= ctx.memory_bytes() / 4 {
         reads += in_file;
-        let pass = CovariancePass::new(n_vars);
+        let pass = CovariancePass::new(&scaled);
         let tiles = pass::run_tiled(source, &scaled, ctx, "Covariance of genes", &pass)?;
         let covariance = pass.finish(&tiles, n_obs)?;
         drop(tiles);
@@ -164,7 +165,7 @@ fn with_variances(loadings: Vec<f64>, eigenvalues: &[f64], total: f64, freedom: 
 
 fn check(view: &View, n_comps: usize) -> Result<()> {
     let most = view.n_obs().min(view.n_vars()).saturating_sub(1);
-    let message = if view.background().is_some() {
+    let message = if view.scales() {
         "the chain scales already".to_owned()
     } else if n_comps == 0 || n_comps > most {
         format!(
@@ -301,6 +302,7 @@ mod tests {
     use crate::ctx::Silent;
     use crate::matrix::memory::DenseRows;
     use crate::stats::random::Rng;
+    use crate::transform::{Adjust, Chain, Op};
 
     const N: usize = 400;
     const G: usize = 30;
@@ -416,6 +418,46 @@ mod tests {
             assert!((a - b).abs() < 1e-8);
         }
         assert!((exact.total_variance - krylov.total_variance).abs() < 1e-12);
+    }
+
+    #[test]
+    fn adjusted_values_are_packed_as_what_they_come_from() {
+        let values = values();
+        let source = DenseRows::new(N, G, &values).unwrap();
+        let adjust = Adjust {
+            n_columns: 1,
+            design: (0..N).map(|i| (i as f64).cos()).collect(),
+            coefficients: (0..G).map(|g| (g as f64 * 0.7).sin()).collect(),
+            groups: vec![],
+            offset: vec![0.0; G],
+            scale: None,
+        };
+        let adjusted: Vec<f64> = (0..N * G)
+            .map(|at| values[at] - adjust.design[at / G] * adjust.coefficients[at % G])
+            .collect();
+        let chain = Chain { ops: vec![Op::Adjust(adjust)], stored_log: None };
+        let view = View::new(N, G, None, &chain).unwrap();
+        let scaling = Scaling { zero_center: true, max_value: Some(1.5), moments: None };
+        let options = PcaOptions { n_comps: 4, scaling: Some(scaling) };
+        let run = |source: &dyn Source, view: &View, memory, threads| {
+            let ctx = Ctx::new(threads, memory, std::env::temp_dir(), &Silent);
+            pca(source, view, &ctx, &options).unwrap()
+        };
+        let mut found = run(&source, &view, 1 << 30, 1);
+        assert_eq!(found.reads, 1);
+        assert_eq!(found, run(&source, &view, 1 << 30, 4));
+        let streamed = run(&source, &view, 24 * (G * G) as u64 * 4, 2);
+        assert_eq!(streamed.reads, 4);
+        found.reads = 4;
+        assert_eq!(found, streamed);
+        // The same as of the adjusted values themselves.
+        let source = DenseRows::new(N, G, &adjusted).unwrap();
+        let plain = View::new(N, G, None, &Chain::default()).unwrap();
+        let want = run(&source, &plain, 1 << 30, 2);
+        for (a, b) in found.scores.iter().zip(&want.scores) {
+            assert!((a - b).abs() < 1e-10);
+        }
+        assert!((found.total_variance - want.total_variance).abs() < 1e-11);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Folding blocks in parallel, merging in order.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::stream::{SLAB_VALUES, stream, stream_runs};
+use super::stream::{SLAB_VALUES, stream_runs};
 use super::{Pass, TiledPass};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, POLL, Stop};
 use crate::error::{Error, Result};
 use crate::matrix::{RowBlock, Source};
 use crate::transform::View;
@@ -157,16 +158,31 @@ pub fn run_tiled_ranges<P: TiledPass>(
     let blocks: Vec<usize> = grid.blocks(range).filter(|&b| view.touches(&grid.rows(b))).collect();
     let tiles: Vec<Mutex<Tile<P::Tile>>> =
         (0..pass.n_tiles()).map(|t| Mutex::new(Tile { next: 0, partial: pass.empty(t) })).collect();
+    // Where the pieces of each block begin in the order of folding.
+    let mut n_pieces = 0;
+    let places: Vec<AtomicUsize> = blocks
+        .iter()
+        .map(|&block| {
+            let first = n_pieces;
+            n_pieces += view.n_pieces(&grid.rows(block));
+            AtomicUsize::new(first)
+        })
+        .collect();
     let window = Window::default();
     let most = 2 * ctx.threads();
-    stream(source, view, ctx, stage, blocks.iter().copied(), |number, block| {
-        let place = blocks.partition_point(|&b| b < number);
-        window.insert(place, block, tiles.len());
-        // A block is in the window until every tile has taken it. Whoever
-        // finds the window full waits for the tiles that lag behind.
-        let full = window.len() > most;
+    let fold = |t: usize, tile: &mut Tile<P::Tile>| -> Result<()> {
+        while let Some(next) = window.get(tile.next) {
+            pass.fold(&next, t, &mut tile.partial)?;
+            window.taken(tile.next, next);
+            tile.next += 1;
+        }
+        Ok(())
+    };
+    // A piece is in the window until every tile has taken it. Whoever finds the window
+    // full waits for the tiles that lag behind.
+    let fold_all = |waits: bool| -> Result<()> {
         for (t, tile) in tiles.iter().enumerate() {
-            let mut tile = if full {
+            let mut tile = if waits {
                 tile.lock().unwrap_or_else(PoisonError::into_inner)
             } else {
                 match tile.try_lock() {
@@ -175,13 +191,21 @@ pub fn run_tiled_ranges<P: TiledPass>(
                     Err(std::sync::TryLockError::WouldBlock) => continue,
                 }
             };
-            while let Some(next) = window.get(tile.next) {
-                pass.fold(&next, t, &mut tile.partial)?;
-                window.taken(tile.next, next);
-                tile.next += 1;
-            }
+            fold(t, &mut tile)?;
         }
         Ok(())
+    };
+    let runs: Vec<Vec<usize>> = blocks.iter().map(|&block| vec![block]).collect();
+    stream_runs(source, view, ctx, stage, &runs, usize::MAX, |number, run| {
+        let stop = run.stop();
+        run.for_each(|_, piece| {
+            let place = places[number].fetch_add(1, Ordering::Relaxed);
+            if view.is_dense() && !tiles.is_empty() {
+                window.wait_for_turn(place, most, stop, || fold_all(false))?;
+            }
+            window.insert(place, piece, tiles.len());
+            fold_all(window.len() > most)
+        })
     })?;
     // What was left because its tile was busy.
     ctx.parallel(
@@ -190,12 +214,7 @@ pub fn run_tiled_ranges<P: TiledPass>(
         || (),
         |t, ()| {
             let mut tile = tiles[t].lock().unwrap_or_else(PoisonError::into_inner);
-            while let Some(next) = window.get(tile.next) {
-                pass.fold(&next, t, &mut tile.partial)?;
-                window.taken(tile.next, next);
-                tile.next += 1;
-            }
-            Ok(())
+            fold(t, &mut tile)
         },
     )?;
     Ok(tiles
@@ -215,6 +234,10 @@ struct Window {
     blocks: Mutex<BTreeMap<usize, (Arc<RowBlock>, usize)>>,
     /// Blocks that all tiles have taken: their memory serves again.
     spare: Mutex<Vec<RowBlock>>,
+    /// How many those were; tiles take blocks in order, so this is also the first place
+    /// that is not taken.
+    n_taken: AtomicUsize,
+    moved: Condvar,
 }
 
 impl Window {
@@ -224,7 +247,32 @@ impl Window {
             let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let block = std::mem::replace(block, spare.unwrap_or_default());
             self.lock().insert(place, (Arc::new(block), n_tiles));
+            self.moved.notify_all();
         }
+    }
+
+    /// Waits until `place` is not far ahead of what all tiles have taken, folding
+    /// meanwhile. Problem: a sparse block of many rows that is written out has hundreds of
+    /// pieces, and later blocks would fill the memory meanwhile. Blocks are begun in their
+    /// order, so the worker with the earliest one never waits.
+    fn wait_for_turn(
+        &self,
+        place: usize,
+        most: usize,
+        stop: &Stop,
+        fold: impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        while place >= self.n_taken.load(Ordering::SeqCst) + most {
+            if stop.is_raised() {
+                return Err(Error::Interrupted);
+            }
+            fold()?;
+            let blocks = self.lock();
+            if place >= self.n_taken.load(Ordering::SeqCst) + most {
+                drop(self.moved.wait_timeout(blocks, POLL));
+            }
+        }
+        Ok(())
     }
 
     fn get(&self, place: usize) -> Option<Arc<RowBlock>> {
@@ -241,6 +289,8 @@ impl Window {
             return;
         }
         let block = blocks.remove(&place).and_then(|(block, _)| Arc::try_unwrap(block).ok());
+        self.n_taken.fetch_add(1, Ordering::SeqCst);
+        self.moved.notify_all();
         drop(blocks);
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).extend(block);
     }

@@ -10,8 +10,9 @@ use crate::matrix::Source;
 use crate::matrix::packed::{PackedBlock, PackedSource};
 use crate::transform::View;
 
-/// Reads the view once and keeps it, or `None` when it takes more than
-/// `budget_bytes`: then the reading stops at the first block too much.
+/// Reads the [sparse part](View::sparse_part) of the view once and keeps it, or `None`
+/// when it takes more than `budget_bytes`: then the reading stops at the first block
+/// too much. [`View::of_copy`] is the view of what was kept.
 ///
 /// # Errors
 /// As [`stream`](super::stream).
@@ -22,6 +23,7 @@ pub fn pack(
     stage: &str,
     budget_bytes: u64,
 ) -> Result<Option<PackedSource>> {
+    let view = &view.sparse_part();
     let n_blocks = source.grid().n_blocks();
     let blocks: Vec<Mutex<PackedBlock>> = (0..n_blocks).map(|_| Mutex::default()).collect();
     let taken = AtomicU64::new(0);

@@ -183,11 +183,16 @@ pub(crate) struct Run<'q, 'a> {
     slab: RowBlock,
 }
 
-impl Run<'_, '_> {
+impl<'q> Run<'q, '_> {
     /// Waits for a run; `None` when there are no more.
     fn begin(&mut self) -> Option<usize> {
         self.current = self.queues.pop(self.worker, self.stop);
         self.current.as_ref().map(|job| job.run)
+    }
+
+    /// The flag that ends the work.
+    pub(crate) fn stop(&self) -> &'q Stop {
+        self.stop
     }
 
     /// Hands the run's slabs to `each` in order, with their block's number.

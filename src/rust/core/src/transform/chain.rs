@@ -1,7 +1,10 @@
 //! The chain as a description, and the view that runs it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::dense::{Adjust, DenseOp, PearsonResiduals};
 use super::log1p::{Log1p, RowLog, RowTable, normalize_log1p};
 use super::normalize::Normalize;
 use super::scale::ScaleGenes;
@@ -30,7 +33,12 @@ pub enum Op {
         /// `None` is the natural logarithm.
         base: Option<f64>,
     },
-    /// Centre, scale, clip; leaves a background (see [`View::background`]).
+    /// Pearson residuals of counts; every gene has a value from here on.
+    Residuals(PearsonResiduals),
+    /// Values less what a linear model explains; every gene has a value from here on.
+    Adjust(Adjust),
+    /// Centre, scale, clip; leaves a background (see [`View::background`]) where the
+    /// matrix is sparse.
     Scale(ScaleGenes),
 }
 
@@ -58,6 +66,9 @@ enum Step {
 pub struct View {
     rows: Option<RowSelection>,
     steps: Vec<Step>,
+    /// What follows once rows have all their genes.
+    dense: Vec<Arc<DenseOp>>,
+    scales: bool,
     unlog: Unlog,
     n_obs: usize,
     n_vars: usize,
@@ -82,8 +93,13 @@ enum Unlog {
 pub struct ViewScratch {
     selected: RowBlock,
     spare: RowBlock,
+    dense: RowBlock,
+    explained: Vec<f64>,
     table: RowTable,
 }
+
+/// Values of a written-out piece at most, 12 MB of them: as many as a block has.
+const PIECE_VALUES: usize = 1 << 20;
 
 impl View {
     /// A view of a matrix of `n_obs` by `n_vars`. `rows[i]` is the matrix's row
@@ -95,7 +111,15 @@ impl View {
         let rows = rows.map(|rows| RowSelection::new(rows, n_obs)).transpose()?;
         let mut width = n_vars;
         let mut steps: Vec<Step> = Vec::with_capacity(chain.ops.len());
-        let mut background = None;
+        let n_rows = rows.as_ref().map_or(n_obs, RowSelection::len);
+        let mut dense: Vec<Arc<DenseOp>> = Vec::new();
+        let (mut background, mut scales) = (None, false);
+        let mut add_dense = |op: DenseOp, width| {
+            op.check(n_rows, width)?;
+            dense.push(Arc::new(op));
+            Ok::<bool, Error>(true)
+        };
+        let mut is_dense = false;
         let mut unlog = match chain.stored_log {
             Some(base) => {
                 let is_e = base.to_bits() == std::f64::consts::E.to_bits();
@@ -104,10 +128,17 @@ impl View {
             None => Unlog::Plain,
         };
         for op in &chain.ops {
-            if background.is_some() {
+            if scales {
                 return Err(Error::InvalidInput {
                     argument: "chain",
                     message: "nothing but a selection of cells can follow scaling".into(),
+                });
+            }
+            let stays_dense = matches!(op, Op::Residuals(_) | Op::Adjust(_) | Op::Scale(_));
+            if is_dense && !stays_dense {
+                return Err(Error::InvalidInput {
+                    argument: "chain",
+                    message: "residuals can be adjusted and scaled, no more".into(),
                 });
             }
             match op {
@@ -116,16 +147,7 @@ impl View {
                     width = genes.len();
                 }
                 Op::Normalize { target, excluded } => {
-                    let mut mask = vec![false; width];
-                    for &gene in excluded {
-                        let Some(slot) = mask.get_mut(gene as usize) else {
-                            let message =
-                                format!("gene {gene} is excluded, but there are {width} from 0 on");
-                            return Err(Error::InvalidInput { argument: "excluded", message });
-                        };
-                        *slot = true;
-                    }
-                    let excluded = (!excluded.is_empty()).then_some(mask);
+                    let excluded = mask_of(excluded, width)?;
                     steps.push(Step::Normalize(Normalize { target: *target, excluded }));
                 }
                 Op::Log1p { base } => {
@@ -148,28 +170,37 @@ impl View {
                         }
                     }
                 }
+                Op::Residuals(residuals) => {
+                    is_dense = add_dense(DenseOp::Residuals(residuals.clone()), width)?;
+                    unlog = Unlog::Plain;
+                }
+                Op::Adjust(adjust) => {
+                    is_dense = add_dense(DenseOp::Adjust(adjust.clone()), width)?;
+                    unlog = match logarithm_of(unlog, &steps) {
+                        Some(log) if adjust.keeps_scale() => Unlog::Stored(log),
+                        _ => Unlog::Plain,
+                    };
+                }
+                Op::Scale(scale) if is_dense => {
+                    add_dense(DenseOp::Scale(scale.clone()), width)?;
+                    scales = true;
+                }
                 Op::Scale(scale) => {
-                    if scale.mean.len() != width || scale.sd.len() != width {
-                        return Err(Error::InvalidInput {
-                            argument: "chain",
-                            message: format!(
-                                "scaling knows {} genes where there are {width}",
-                                scale.mean.len()
-                            ),
-                        });
-                    }
+                    check_scale(scale, width)?;
                     let zeros = scale.background();
                     steps.push(Step::Scale(scale.clone(), zeros.clone()));
                     background = Some(zeros);
+                    scales = true;
                 }
             }
         }
-        let n_obs = rows.as_ref().map_or(n_obs, RowSelection::len);
         Ok(View {
             rows,
             steps,
+            dense,
+            scales,
             unlog,
-            n_obs,
+            n_obs: n_rows,
             n_vars: width,
             keeps_linear: false,
             sorts_rows: false,
@@ -182,17 +213,20 @@ impl View {
     /// # Errors
     /// When it is standardised already or the numbers of genes differ.
     pub fn then_scale(mut self, scale: ScaleGenes) -> Result<Self> {
-        let message = if self.background.is_some() {
-            "the chain scales already".to_owned()
-        } else if scale.mean.len() != self.n_vars || scale.sd.len() != self.n_vars {
-            format!("scaling knows {} genes where there are {}", scale.mean.len(), self.n_vars)
+        if self.scales {
+            let message = "the chain scales already".to_owned();
+            return Err(Error::InvalidInput { argument: "chain", message });
+        }
+        check_scale(&scale, self.n_vars)?;
+        self.scales = true;
+        if self.is_dense() {
+            self.dense.push(Arc::new(DenseOp::Scale(scale)));
         } else {
             let zeros = scale.background();
             self.background = Some(zeros.clone());
             self.steps.push(Step::Scale(scale, zeros));
-            return Ok(self);
-        };
-        Err(Error::InvalidInput { argument: "chain", message })
+        }
+        Ok(self)
     }
 
     /// The same view, whose background counts as zero: only the sparse part of
@@ -213,6 +247,9 @@ impl View {
     /// step, and what is missing: for a pass that applies it itself and wants the
     /// values before the logarithm too.
     pub(crate) fn leaving_log(&self) -> Option<(View, RowLog)> {
+        if self.is_dense() {
+            return None;
+        }
         let mut view = self.clone();
         match view.steps.pop() {
             Some(Step::NormalizeLog1p(normalize, log)) => {
@@ -242,7 +279,20 @@ impl View {
         self.n_vars
     }
 
-    /// What has to be added to each column of every row, where the chain scales.
+    /// Whether rows have all their genes, in order.
+    #[must_use]
+    pub fn is_dense(&self) -> bool {
+        !self.dense.is_empty()
+    }
+
+    /// Whether the chain standardises.
+    #[must_use]
+    pub fn scales(&self) -> bool {
+        self.scales
+    }
+
+    /// What has to be added to each column of every row, where the chain scales a sparse
+    /// matrix.
     #[must_use]
     pub fn background(&self) -> Option<&[f64]> {
         self.background.as_deref()
@@ -250,26 +300,31 @@ impl View {
 
     /// The logarithm that the values of the view are.
     fn logarithm(&self) -> Option<Log1p> {
-        match self.unlog {
-            Unlog::Plain => None,
-            Unlog::Stored(log) => Some(log),
-            Unlog::Chain => self.steps.iter().rev().find_map(|step| match step {
-                Step::Log1p(log) | Step::NormalizeLog1p(_, log) => Some(*log),
-                _ => None,
-            }),
-        }
+        logarithm_of(self.unlog, &self.steps)
     }
 
     /// Turns values of the view into what they were before the logarithm, to
-    /// about one unit in the last place; the view must not scale.
+    /// about one unit in the last place; the view must not scale. Residuals come from
+    /// no logarithm and stay as they are.
     pub fn undo_log(&self, values: &mut [f64]) {
         if let Some(log) = self.logarithm() {
             exp_m1_all(values, log.ln_base);
         }
     }
 
-    /// The view of a matrix that has the values of this view, such as a packed
-    /// copy: all of its rows and columns as they are.
+    /// The view up to where rows get all their genes: what a copy in memory holds.
+    #[must_use]
+    pub fn sparse_part(&self) -> Self {
+        if self.is_dense() {
+            View { dense: Vec::new(), scales: false, keeps_linear: false, ..self.clone() }
+        } else {
+            self.clone()
+        }
+    }
+
+    /// The view of a matrix that has the values of the [sparse part](Self::sparse_part)
+    /// of this view, such as a packed copy: all of its rows and columns, and what is left
+    /// of the chain.
     #[must_use]
     pub fn of_copy(&self) -> Self {
         View {
@@ -303,9 +358,25 @@ impl View {
         self.rows.as_ref().map_or(block.nnz() as u64, |rows| rows.entries(block))
     }
 
+    /// Blocks that [`apply`](Self::apply) makes of these rows of the matrix, given as one
+    /// block, without a bound on their entries.
+    #[must_use]
+    pub fn n_pieces(&self, rows: &std::ops::Range<usize>) -> usize {
+        if !self.is_dense() {
+            return 1;
+        }
+        let n = self.rows.as_ref().map_or(rows.len(), |selection| selection.count(rows));
+        n.div_ceil(self.piece_rows(usize::MAX))
+    }
+
+    fn piece_rows(&self, most_values: usize) -> usize {
+        (most_values.min(PIECE_VALUES) / self.n_vars.max(1)).max(1)
+    }
+
     /// Turns a decoded block of the matrix into blocks of the view and hands them
     /// to `emit`: one, or where rows are repeated some of about `most_values`
-    /// entries, so that a row selected a million times needs no more memory.
+    /// entries, so that a row selected a million times needs no more memory. Rows
+    /// with all their genes come in pieces of 2^20 values at most.
     ///
     /// # Errors
     /// What `emit` reports.
@@ -318,14 +389,14 @@ impl View {
     ) -> Result<()> {
         let Some(rows) = self.rows.as_ref().filter(|rows| !rows.relabel(block)) else {
             self.transform(block, scratch);
-            return emit(block);
+            return self.write_out(block, scratch, most_values, &mut emit);
         };
         let mut selected = std::mem::take(&mut scratch.selected);
         let mut from = Some(0);
         while let Some(at) = from {
             from = rows.copy(block, at, most_values, &mut selected);
             self.transform(&mut selected, scratch);
-            emit(&mut selected)?;
+            self.write_out(&mut selected, scratch, most_values, &mut emit)?;
         }
         scratch.selected = selected;
         Ok(())
@@ -348,11 +419,75 @@ impl View {
                 }
             }
         }
-        if self.background.is_none() {
+        if self.background.is_none() && !self.is_dense() {
             self.unlog(block);
         }
-        if self.sorts_rows {
+        if self.sorts_rows && !self.is_dense() {
             block.sort_rows();
+        }
+    }
+
+    /// Hands on a block of the sparse part, or where the chain goes on from there its
+    /// rows with all their genes.
+    fn write_out(
+        &self,
+        block: &mut RowBlock,
+        scratch: &mut ViewScratch,
+        most_values: usize,
+        emit: &mut impl FnMut(&mut RowBlock) -> Result<()>,
+    ) -> Result<()> {
+        if !self.is_dense() {
+            return emit(block);
+        }
+        let genes = 0..self.n_vars as u32;
+        let mut piece = std::mem::take(&mut scratch.dense);
+        let n_rows = block.n_rows();
+        let each = self.piece_rows(most_values);
+        for first in (0..n_rows).step_by(each) {
+            piece.clear();
+            piece.indptr.push(0);
+            for r in first..(first + each).min(n_rows) {
+                let start = piece.values.len();
+                piece.values.resize(start + self.n_vars, 0.0);
+                piece.indices.extend(genes.clone());
+                let values = &mut piece.values[start..];
+                let (columns, entries) = block.row(r);
+                for (&column, &entry) in columns.iter().zip(entries) {
+                    values[column as usize] += entry;
+                }
+                self.run_dense(block.rows[r], values, &mut piece.linear, &mut scratch.explained);
+                piece.indptr.push(piece.values.len());
+                piece.rows.push(block.rows[r]);
+            }
+            emit(&mut piece)?;
+        }
+        scratch.dense = piece;
+        Ok(())
+    }
+
+    /// All operations on one row; its linear values come before scaling.
+    fn run_dense(
+        &self,
+        row: usize,
+        values: &mut [f64],
+        linear: &mut Vec<f64>,
+        spare: &mut Vec<f64>,
+    ) {
+        let (last, before) = match self.dense.split_last() {
+            Some((last, before)) if self.scales => (Some(last), before),
+            _ => (None, &self.dense[..]),
+        };
+        for op in before {
+            op.apply(row, values, spare);
+        }
+        if self.keeps_linear {
+            match self.unlog {
+                Unlog::Stored(log) => linear.extend(values.iter().map(|&y| log.inverse(y))),
+                Unlog::Chain | Unlog::Plain => linear.extend_from_slice(values),
+            }
+        }
+        if let Some(op) = last {
+            op.apply(row, values, spare);
         }
     }
 
@@ -373,6 +508,39 @@ impl View {
                 block.linear.extend_from_slice(&block.values);
             }
         }
+    }
+}
+
+fn check_scale(scale: &ScaleGenes, width: usize) -> Result<()> {
+    if scale.mean.len() == width && scale.sd.len() == width {
+        return Ok(());
+    }
+    let message = format!("scaling knows {} genes where there are {width}", scale.mean.len());
+    Err(Error::InvalidInput { argument: "chain", message })
+}
+
+/// Which of `width` genes are excluded; none at all need no mask.
+fn mask_of(excluded: &[u32], width: usize) -> Result<Option<Vec<bool>>> {
+    let mut mask = vec![false; width];
+    for &gene in excluded {
+        let Some(slot) = mask.get_mut(gene as usize) else {
+            let message = format!("gene {gene} is excluded, but there are {width} from 0 on");
+            return Err(Error::InvalidInput { argument: "excluded", message });
+        };
+        *slot = true;
+    }
+    Ok((!excluded.is_empty()).then_some(mask))
+}
+
+/// The logarithm that values are after these steps.
+fn logarithm_of(unlog: Unlog, steps: &[Step]) -> Option<Log1p> {
+    match unlog {
+        Unlog::Plain => None,
+        Unlog::Stored(log) => Some(log),
+        Unlog::Chain => steps.iter().rev().find_map(|step| match step {
+            Step::Log1p(log) | Step::NormalizeLog1p(_, log) => Some(*log),
+            _ => None,
+        }),
     }
 }
 

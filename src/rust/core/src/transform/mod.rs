@@ -4,13 +4,18 @@
 //! function of one row. Whatever an operation needs to know of other rows (a
 //! median of totals, a standard deviation) has been computed before and is part
 //! of it. Hence a chain gives the same bits on any block, thread or process.
+//!
+//! The chain is sparse up to the first operation of [`dense`], from where rows have all
+//! their genes. What is packed into memory is the sparse part.
 
 mod chain;
+mod dense;
 mod log1p;
 mod normalize;
 mod scale;
 mod subset;
 
 pub use chain::{Chain, Op, View, ViewScratch};
+pub use dense::{Adjust, PearsonResiduals};
 pub(crate) use log1p::{RowLog, RowTable};
 pub use scale::ScaleGenes;

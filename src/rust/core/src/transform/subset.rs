@@ -43,6 +43,13 @@ impl RowSelection {
         self.sorted.get(at).is_some_and(|(row, _)| *row < rows.end)
     }
 
+    /// How many rows of the half-open range are selected, repeats counted.
+    pub(crate) fn count(&self, rows: &std::ops::Range<usize>) -> usize {
+        let from = self.sorted.partition_point(|(row, _)| *row < rows.start);
+        let to = self.sorted.partition_point(|(row, _)| *row < rows.end);
+        to - from
+    }
+
     /// The selected rows of a block, in file order.
     fn chosen(&self, block: &RowBlock) -> &[(usize, usize)] {
         let (Some(&first), Some(&last)) = (block.rows.first(), block.rows.last()) else {
