@@ -235,3 +235,20 @@ rs_qc_check <- function(plan, args, ctx, mode) .Call(wrap__rs_qc_check, plan, ar
 #' depends on `args$seed` and its index alone.
 #' @noRd
 rs_random_uniform <- function(args) .Call(wrap__rs_random_uniform, args)
+
+#' The mean of every gene, missing values left out.
+#' @noRd
+rs_score_means <- function(plan, args, ctx, mode) .Call(wrap__rs_score_means, plan, args, ctx, mode)
+
+#' Control genes of sets, from the means of the genes.
+#'
+#' `args`: `mean` of every gene, `pool` and `sets` of positions, `method` (`"scanpy"` or
+#' `"seurat"`), `n_bins`, `ctrl_size`, `ctrl_as_ref`, `seed`. Answers with a list for each
+#' set: `genes`, positions, and `empty_bins`, bins counted from one that had no control.
+#' @noRd
+rs_score_controls <- function(args) .Call(wrap__rs_score_controls, args)
+
+#' Scores of `args$sets` against `args$controls`, lists of positions of genes: a list
+#' with a number a cell for each set.
+#' @noRd
+rs_score_sets <- function(plan, args, ctx, mode) .Call(wrap__rs_score_sets, plan, args, ctx, mode)

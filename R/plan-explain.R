@@ -20,7 +20,8 @@
 #' more often instead, as `passes` says.
 #'
 #' `normalize_total()` reads nothing where `target_sum` is given, `filter_genes()`
-#' nothing where [calc_qc_metrics()] has counted the same cells.
+#' nothing where [calc_qc_metrics()] has counted the same cells. `score_genes()` reads once
+#' where the means of genes are known; its groups are the sets.
 #'
 #' @param x An object opened by [open_h5ad()].
 #' @param verb The name of a verb such as `"run_pca"`, or `NULL` for all.
@@ -156,6 +157,7 @@ verb_memory <- function() {
         4000 * cells
       )
     ),
+    score_genes = quote(16 * groups * cells + 16 * genes * threads),
     pseudobulk = quote(min(32 * groups * genes, budget / 2)),
     rowSums = quote(24 * cells),
     colSums = quote(64 * genes * threads)
@@ -237,6 +239,8 @@ verb_passes <- function(verb, symbols, recipe) {
     } else {
       300
     },
+    # The means of the genes, then the scores.
+    score_genes = 2,
     pseudobulk = slices(32 * cells),
     regress_out = slices(80 * symbols$genes * (2 * symbols$threads + 2)),
     combat = slices(40 * cells * (2 * symbols$threads + 2)),

@@ -58,6 +58,11 @@ running_verbs <- function() {
     `t-test` = \(x, ...) {
       as.list(find_markers(logged(x), "group", method = "t-test", ...))
     },
+    score_genes = \(x, ...) {
+      sets <- list(a = seq(2L, n_vars(x), 3L), b = 1:5)
+      y <- score_genes(logged(x), sets, ctrl_size = 9, n_bins = 5, ...)
+      list(y$obs[c("a", "b")], y$uns$gene_scores)
+    },
     pseudobulk = \(x, ...) unclass(pseudobulk(x, "group", ...))
   )
 }

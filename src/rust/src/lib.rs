@@ -27,6 +27,7 @@ mod matrix;
 mod plan;
 mod qc;
 mod random;
+mod score;
 
 use extendr_api::prelude::*;
 
@@ -44,4 +45,5 @@ extendr_module! {
     use plan;
     use qc;
     use random;
+    use score;
 }

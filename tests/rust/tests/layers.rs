@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 7] = [
     &["transform"],
     &["pass"],
     &["summary"],
-    &["adjust", "collect", "qc", "hvg", "de", "embed", "graph", "enrich"],
+    &["adjust", "collect", "qc", "hvg", "de", "embed", "graph", "score", "enrich"],
 ];
 
 /// Used by everybody, using nobody but each other.

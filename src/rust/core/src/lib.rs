@@ -16,6 +16,7 @@ pub mod hvg;
 pub mod matrix;
 pub mod pass;
 pub mod qc;
+pub mod score;
 pub mod stats;
 pub mod summary;
 pub mod transform;
