@@ -62,6 +62,22 @@ rs_de_lr <- function(plan, args, ctx, mode) .Call(wrap__rs_de_lr, plan, args, ct
 #' @noRd
 rs_de_latent_independent <- function(args) .Call(wrap__rs_de_latent_independent, args)
 
+#' Doublets in some samples of a plan of counts.
+#'
+#' `args`: `samples`, codes of the cells from zero, `NA` for none; `n_samples`; `parents`, `NULL`
+#' or for each sample a list of `a` and `b`, positions of cells of the plan; `ratio`,
+#' `expected`, `stdev`, `n_comps`, `seed`; `n_neighbors` and `threshold` or `NULL`.
+#'
+#' The values are read once and kept where a third of the budget holds them. Otherwise, of
+#' several samples, the answer is `NULL`; one alone reads the file for each step. Answers with
+#' a list for each sample.
+#' @noRd
+rs_doublets <- function(plan, args, ctx) .Call(wrap__rs_doublets, plan, args, ctx)
+
+#' The threshold between two modes of some scores, `NULL` where there are not two.
+#' @noRd
+rs_doublets_threshold <- function(scores) .Call(wrap__rs_doublets_threshold, scores)
+
 #' Principal components of a plan's view, whose chain does not scale.
 #'
 #' `args`: `n_comps`; `scale`: `NULL` or `list(zero_center, max_value, mean, sd)`

@@ -158,6 +158,10 @@ verb_memory <- function() {
       )
     ),
     score_genes = quote(16 * groups * cells + 16 * genes * threads),
+    # Of one sample: its counts, then what its variable genes and doublets take.
+    find_doublets = quote(
+      min(34 * values, 0.7 * budget) + 24 * top^2 + 3000 * cells
+    ),
     pseudobulk = quote(min(32 * groups * genes, budget / 2)),
     rowSums = quote(24 * cells),
     colSums = quote(64 * genes * threads)
@@ -241,6 +245,8 @@ verb_passes <- function(verb, symbols, recipe) {
     },
     # The means of the genes, then the scores.
     score_genes = 2,
+    # One sample; a sample that does not fit is read for each step.
+    find_doublets = if (10 * symbols$values <= symbols$budget / 5) 1 else 10,
     pseudobulk = slices(32 * cells),
     regress_out = slices(80 * symbols$genes * (2 * symbols$threads + 2)),
     combat = slices(40 * cells * (2 * symbols$threads + 2)),

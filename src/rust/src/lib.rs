@@ -17,6 +17,7 @@ mod adjust;
 mod convert;
 mod de;
 mod de_models;
+mod doublets;
 mod embed;
 mod graph;
 mod guard;
@@ -36,6 +37,7 @@ extendr_module! {
     use adjust;
     use de;
     use de_models;
+    use doublets;
     use embed;
     use graph;
     use guard;

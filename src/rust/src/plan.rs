@@ -21,6 +21,8 @@ use crate::interrupt::RMonitor;
 pub struct Plan<'r> {
     source: Box<dyn Source + 'r>,
     view: View,
+    rows: Option<Vec<usize>>,
+    chain: Chain,
 }
 
 impl<'r> Plan<'r> {
@@ -34,7 +36,7 @@ impl<'r> Plan<'r> {
         let rows = args.positions("rows")?;
         let chain = chain(&args)?;
         let view = View::new(source.n_obs(), source.n_vars(), rows.as_deref(), &chain)?;
-        Ok(Plan { source, view })
+        Ok(Plan { source, view, rows, chain })
     }
 
     /// The matrix.
@@ -45,6 +47,22 @@ impl<'r> Plan<'r> {
     /// The view of it.
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// The view of some rows of the plan's view, with further operations.
+    ///
+    /// # Errors
+    /// When a row or an operation does not fit.
+    pub fn narrowed(&self, rows: &[usize], ops: Vec<Op>) -> Result<View> {
+        let outside = || wrong("rows", "lie outside the plan");
+        let place = |&row: &usize| match &self.rows {
+            None => Ok(row),
+            Some(selected) => selected.get(row).copied().ok_or_else(outside),
+        };
+        let rows = rows.iter().map(place).collect::<Result<Vec<_>>>()?;
+        let mut chain = self.chain.clone();
+        chain.ops.extend(ops);
+        View::new(self.source.n_obs(), self.source.n_vars(), Some(&rows), &chain)
     }
 
     /// The plan with sorted columns in each row of its blocks.

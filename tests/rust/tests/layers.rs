@@ -4,7 +4,7 @@
 use scoom_tests::{read, root, rust_files};
 
 /// From the bottom to the top. Modules of one row do not use each other.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["stats"],
     &["h5ad"],
     &["matrix"],
@@ -12,6 +12,8 @@ const LAYERS: [&[&str]; 7] = [
     &["pass"],
     &["summary"],
     &["adjust", "collect", "qc", "hvg", "de", "embed", "graph", "score", "enrich"],
+    // What puts algorithms together.
+    &["doublets"],
 ];
 
 /// Used by everybody, using nobody but each other.

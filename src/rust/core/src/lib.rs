@@ -8,6 +8,7 @@ pub mod adjust;
 pub mod collect;
 pub mod ctx;
 pub mod de;
+pub mod doublets;
 pub mod embed;
 pub mod error;
 pub mod graph;

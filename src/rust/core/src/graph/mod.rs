@@ -20,7 +20,7 @@ mod spectrum;
 pub use components::components;
 pub use connectivities::{Kernel, connectivities};
 pub use diffusion::{Density, DiffusionMap, diffusion_map, diffusion_pseudotime};
-pub use knn::{exact_neighbors, ranked_neighbors};
+pub use knn::{count_neighbors, exact_neighbors, ranked_neighbors};
 pub use neighbors::Neighbors;
 pub use paga::{Paga, paga};
 pub use points::{Metric, Points};
