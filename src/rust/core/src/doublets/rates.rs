@@ -44,9 +44,10 @@ mod tests {
         let rates = Rates { expected: 0.05, stdev: 0.02 };
         let (found, errors) = scores(&[0, 100, 150], 150, 2.0, rates);
         assert!(found.windows(2).all(|pair| pair[0] < pair[1]));
-        // q = 101 / 152: 0.66447 * 0.025 / (0.95 - 0.66447 * 0.925)
-        assert!((found[1] - 0.049_548_443).abs() < 1e-6, "{}", found[1]);
-        assert!(found[0] < 0.001 && found[2] > 0.3);
+        let wanted = [0.000_174_246_386_387_525, 0.049_534_085_335_949, 0.798_941_798_941_8];
+        for (a, b) in found.iter().zip(wanted) {
+            assert!((a - b).abs() < 1e-12, "{a} {b}");
+        }
         assert!(errors.iter().all(|e| *e > 0.0));
     }
 }
