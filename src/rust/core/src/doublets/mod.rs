@@ -296,7 +296,7 @@ fn place(
         max_value: None,
         moments: Some((moments.mean.clone(), sd.clone())),
     };
-    let options = PcaOptions { n_comps, scaling: Some(scaling) };
+    let options = PcaOptions { n_comps, scaling: Some(scaling), n_values: None };
     let mut weights = pca(counts.source, &normalized, ctx, &options)?.loadings;
     drop(normalized);
     for component in weights.chunks_mut(g) {
