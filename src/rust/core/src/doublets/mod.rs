@@ -30,7 +30,7 @@ use crate::ctx::Ctx;
 use crate::embed::{PcaOptions, Scaling, ScorePass, pca};
 use crate::error::{Error, Result};
 use crate::graph::{Metric, Points, count_neighbors};
-use crate::hvg::{Cutoffs, Selection, seurat};
+use crate::hvg::dispersion::{self, Cutoffs, Method, Selection};
 use crate::matrix::Source;
 use crate::pass;
 use crate::summary::{ColumnSummary, RowSummary, Summary};
@@ -46,7 +46,7 @@ pub use threshold::threshold_minimum;
 const LEAST: u64 = 3;
 
 /// The bins and bounds of scanpy's variable genes.
-const N_BINS: usize = 20;
+const METHOD: Method = Method::Seurat { n_bins: 20 };
 const BOUNDS: Cutoffs =
     Cutoffs { min_mean: 0.0125, max_mean: 3.0, min_disp: 0.5, max_disp: f64::INFINITY };
 
@@ -249,7 +249,8 @@ fn variable_genes(
     let pass = ColumnSummary::new(&view).with_linear();
     let columns = pass.finish(&pass::run(counts.source, &view, ctx, "Variable genes", &pass)?)?;
     let Some(linear) = columns.linear else { return Ok(Vec::new()) };
-    let found = seurat(&linear.mean, &linear.var, N_BINS, Selection::Within(BOUNDS));
+    let found =
+        dispersion::variable_genes(&linear.mean, &linear.var, METHOD, Selection::Within(BOUNDS));
     Ok(genes.into_iter().zip(found.highly_variable).filter(|(_, is)| *is).map(|(g, _)| g).collect())
 }
 
