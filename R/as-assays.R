@@ -98,10 +98,10 @@ name_of_x <- function(x, recipe, called, call) {
   }
 }
 
-# The object with X as it is stored.
+# The object with the counts of X.
 unprocessed <- function(x) {
   recipe <- field(x, "X")
-  recipe$ops <- Filter(\(op) op$op == "select_genes", recipe$ops)
+  recipe$ops <- Filter(is_count_op, recipe$ops)
   set_field(x, "X", recipe)
 }
 

@@ -5,8 +5,8 @@
 #'
 #' @details
 #' The matrix is read once. Sums are sums of the stored counts, before the chain's
-#' normalisation, over the cells and genes that are selected; sums of whole numbers
-#' are exact. Where `layer` is `NULL` and `X` does not hold counts, the layer `counts`
+#' normalisation, over the cells and genes that are selected, or of the counts that
+#' [downsample_counts()] drew where the chain has it; sums of whole numbers are exact. Where `layer` is `NULL` and `X` does not hold counts, the layer `counts`
 #' is taken if there is one, with a message.
 #'
 #' Columns of the cells that have one value within every sample, such as the donor's
@@ -110,7 +110,7 @@ counts_layer <- function(x, call) {
   }
   if (!is.null(recipe)) {
     plan <- recipe_plan(x, recipe, drop_scale = TRUE, call = call)
-    plan$ops <- Filter(\(op) op$op == "select_genes", plan$ops)
+    plan$ops <- Filter(is_count_op, plan$ops)
     if (is_whole(first_values(plan, n_obs(x), call))) {
       return(NULL)
     }

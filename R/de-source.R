@@ -6,7 +6,7 @@
 #' @param x An object with cells.
 #' @param layer,use_raw Which matrix, or `NULL` and `FALSE` for the default one.
 #' @param what `"tested"`: values as they are tested, the chain without scaling.
-#'   `"counts"`: counts, with the selections of the chain alone.
+#'   `"counts"`: counts, with the selections and the downsampling of the chain alone.
 #' @returns A list: `plan`; `genes`, names; `n_cells`; `columns`, names of what is
 #'   known of the cells; `column(name)`; `var()`, the data frame of the genes; `groups`,
 #'   the default grouping or `NULL`; `label`, what the matrix is called; `object`, the
@@ -29,7 +29,7 @@ de_source.scoom <- function(x, layer, use_raw, what, call) {
   }
   plan <- scoom_plan(x, layer, use_raw, drop_scale = TRUE, call = call)
   if (what == "counts") {
-    plan$ops <- Filter(\(op) op$op == "select_genes", plan$ops)
+    plan$ops <- Filter(is_count_op, plan$ops)
     plan["stored_log"] <- list(NULL)
   }
   genes_of <- if (use_raw) x$raw else x

@@ -218,6 +218,11 @@ rs_plan_info <- function(plan, ctx) .Call(wrap__rs_plan_info, plan, ctx)
 #' @noRd
 rs_plan_reads <- function() .Call(wrap__rs_plan_reads)
 
+#' How many of `args$n` molecules come from each of `args$rows`, which have
+#' `args$totals`.
+#' @noRd
+rs_plan_split_total <- function(args) .Call(wrap__rs_plan_split_total, args)
+
 #' Metrics of cells and genes. `args`: `sets`, a list of positions of genes;
 #' `tops`, ascending numbers of genes; `bounds`, `NULL` or `list(detected, total,
 #' set, below)`: genes are also counted over the cells within.

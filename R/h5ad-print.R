@@ -129,6 +129,7 @@ describe_chain <- function(recipe) {
   steps <- lapply(recipe$ops, \(op) {
     switch(
       op$op,
+      downsample = describe_downsample(op),
       normalize = paste0(
         "normalize to ",
         format(op$target, big.mark = ",", digits = 6),

@@ -148,8 +148,9 @@ append_selection <- function(ops, select) {
 
 #' Add an operation to the chain of X
 #'
-#' @param op `list(op = "normalize", target, excluded)`, `list(op = "log1p",
-#'   base)`, `list(op = "residuals", theta, clip, totals, shares)`, `list(op = "adjust",
+#' @param op `list(op = "downsample", rows, counts, replace, keep_fewer, seed)`,
+#'   `list(op = "normalize", target, excluded)`, `list(op = "log1p", base)`,
+#'   `list(op = "residuals", theta, clip, totals, shares)`, `list(op = "adjust",
 #'   n_columns, design, coefficients, groups, offset, scale)` or `list(op = "scale",
 #'   zero_center, max_value)`; a scaling without `mean` and `sd` gets those of the cells
 #'   selected now, when they are needed.

@@ -109,6 +109,7 @@ verb_memory <- function() {
     calc_qc_metrics = quote(120 * cells + 64 * genes * threads),
     filter_genes = quote(120 * cells + 64 * genes * threads),
     normalize_total = quote(16 * cells),
+    downsample_counts = quote(40 * cells),
     normalize_pearson_residuals = quote(128 * cells + 72 * genes * threads),
     regress_out = quote(
       min(80 * genes * (2 * threads + 2), budget / 2) + 40 * cells

@@ -88,7 +88,7 @@ count_genes <- function(x, layer, by_counts, threads, BPPARAM, progress, call) {
   }
   plan <- scoom_plan(x, layer = layer, drop_scale = TRUE, call = call)
   if (!by_counts) {
-    plan$ops <- Filter(\(op) op$op == "select_genes", plan$ops)
+    plan$ops <- Filter(is_count_op, plan$ops)
   }
   found <- run_pass(
     rs_qc_metrics,

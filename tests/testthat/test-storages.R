@@ -39,6 +39,8 @@ answers <- function(x) {
     )),
     detection = as.list(find_markers(logs, group, method = "binomial")),
     sums = pseudobulk(x, list(group = group))$counts,
+    drawn = as.matrix(downsample_counts(x, 20, seed = 3)$X),
+    shared = as.matrix(downsample_counts(x, total_counts = 900, seed = 3)$X),
     gene = x$X[, 7],
     blocks = as.matrix(do.call(rbind, chunk_apply(x$X, as.matrix, n = 90)))
   )

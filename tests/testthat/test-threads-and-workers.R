@@ -21,6 +21,10 @@ running_verbs <- function() {
       y <- calc_qc_metrics(x, gene_sets = sets, percent_top = 20, ...)
       list(y$obs, y$var)
     },
+    downsample_counts = \(x, ...) {
+      y <- downsample_counts(x, total_counts = 10000, seed = 2, ...)
+      list(field(y, "X")$ops, pseudobulk(y, "group", ...)$counts)
+    },
     normalize_total = \(x, ...) {
       y <- normalize_total(x, exclude_highly_expressed = TRUE, ...)
       field(y, "X")$ops

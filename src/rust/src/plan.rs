@@ -11,7 +11,9 @@ use scoom_core::h5ad::{H5File, Stamp};
 use scoom_core::matrix::memory::{DenseRows, SparseRows};
 use scoom_core::matrix::{GridSpec, Source, open_matrix_with};
 use scoom_core::pass::{self, Pass, TiledPass};
-use scoom_core::transform::{Adjust, Chain, Op, PearsonResiduals, ScaleGenes, View};
+use scoom_core::transform::{
+    Adjust, Chain, Downsample, Op, PearsonResiduals, ScaleGenes, View, split_total,
+};
 
 use crate::convert::{Args, named, raws, wrong};
 use crate::guard::guard;
@@ -121,6 +123,13 @@ fn chain(args: &Args) -> Result<Chain> {
         };
         chain.ops.push(match op.text("op")?.as_str() {
             "select_genes" => Op::SelectGenes { genes: genes("genes")? },
+            "downsample" => Op::Downsample(Downsample {
+                rows: op.positions("rows")?,
+                counts: molecules(&op, "counts")?,
+                replace: op.flag("replace")?,
+                keep_fewer: op.flag("keep_fewer")?,
+                seed: op.count("seed")? as u64,
+            }),
             "normalize" => {
                 Op::Normalize { target: op.number("target")?, excluded: genes("excluded")? }
             }
@@ -160,6 +169,32 @@ pub fn groups(args: &Args) -> Result<Vec<u32>> {
 
 /// How often calls have read a matrix from its file since the library was loaded.
 static READS: Mutex<f64> = Mutex::new(0.0);
+
+/// Whole numbers from zero on.
+fn molecules(args: &Args, name: &'static str) -> Result<Vec<u64>> {
+    let whole = |x: f64| (x >= 0.0 && x.fract() == 0.0 && x <= 2f64.powi(53)).then_some(x as u64);
+    let numbers = args.numbers(name)?;
+    let counts: Option<Vec<u64>> = numbers.into_iter().map(whole).collect();
+    counts.ok_or_else(|| wrong(name, "must be whole numbers from zero on"))
+}
+
+/// How many of `args$n` molecules come from each of `args$rows`, which have
+/// `args$totals`.
+/// @noRd
+#[extendr]
+fn rs_plan_split_total(args: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        let rows = args.positions("rows")?.unwrap_or_default();
+        let totals = args.numbers("totals")?;
+        if rows.len() != totals.len() {
+            return Err(wrong("totals", "must have one number for each row"));
+        }
+        let (n, seed) = (args.count("n")? as u64, args.count("seed")? as u64);
+        let shares = split_total(&rows, &totals, n, args.flag("replace")?, seed)?;
+        Ok(shares.into_iter().map(|share| share as f64).collect::<Vec<f64>>())
+    })
+}
 
 /// Runs `body` with the resources in R's list `ctx`.
 pub fn with_ctx<T>(ctx: &Robj, body: impl FnOnce(&Ctx) -> Result<T>) -> Result<T> {
@@ -294,4 +329,5 @@ extendr_module! {
     mod plan;
     fn rs_plan_info;
     fn rs_plan_reads;
+    fn rs_plan_split_total;
 }

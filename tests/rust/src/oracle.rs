@@ -6,8 +6,10 @@ use scoom_core::ctx::{Ctx, Monitor, Silent};
 use scoom_core::error::Result;
 use scoom_core::matrix::Source;
 use scoom_core::pass::stream;
+use scoom_core::stats::draws::draw_from;
 use scoom_core::stats::log1p::ln_1p;
-use scoom_core::transform::{Adjust, Chain, Op, View};
+use scoom_core::stats::random::Rng;
+use scoom_core::transform::{Adjust, Chain, Downsample, Op, View};
 
 /// A dense matrix, cells in rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +55,7 @@ impl Dense {
                     Op::SelectGenes { genes } => {
                         *row = genes.iter().map(|&g| row[g as usize]).collect();
                     }
+                    Op::Downsample(draw) => downsample(draw, rows[at], row),
                     Op::Normalize { target, excluded } => {
                         let counted = |g: &usize| !excluded.contains(&(*g as u32));
                         let total: f64 = (0..row.len()).filter(counted).map(|g| row[g]).sum();
@@ -99,6 +102,19 @@ fn adjust(op: &Adjust, at: usize, row: &mut [f64]) {
             None => (*x - explained) + offset,
             Some(scale) => scale[place] * (*x - explained) + (explained + offset),
         };
+    }
+}
+
+/// Draws from the counts of one dense row, one number for all rows.
+fn downsample(draw: &Downsample, row_of_file: usize, row: &mut [f64]) {
+    let mut counts: Vec<u64> = row.iter().map(|&x| x as u64).collect();
+    let (total, wanted) = (counts.iter().sum(), draw.counts[0]);
+    if total > wanted {
+        let mut rng = Rng::new(draw.seed, row_of_file as u64);
+        draw_from(&mut rng, &mut counts, total, wanted, draw.replace);
+    }
+    for (x, count) in row.iter_mut().zip(counts) {
+        *x = count as f64;
     }
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 use scoom_core::matrix::Source;
-use scoom_core::transform::{Chain, Op, ScaleGenes, View};
+use scoom_core::transform::{Chain, Downsample, Op, ScaleGenes, View};
 use scoom_tests::in_time;
 use scoom_tests::oracle::{Dense, collect, ctx};
 use scoom_tests::store::any_stored;
@@ -105,6 +105,41 @@ proptest! {
                 prop_assert_eq!(g.to_bits(), e.to_bits());
             }
         }
+    }
+
+    /// Draws depend on the seed, the row of the file and the counts by column alone:
+    /// every layout gives those of the dense rows.
+    #[test]
+    fn downsampled_counts_are_those_of_the_dense_rows(
+        stored in any_stored(),
+        picks in prop::option::of(prop::collection::vec(any::<Index>(), 0..60)),
+        before in prop::option::of(prop::collection::vec(any::<Index>(), 0..30)),
+        drafts in any_draft(),
+        wanted in 0u64..60,
+        seed in any::<u64>(),
+        replace in any::<bool>(),
+        threads in 1usize..5,
+    ) {
+        let n_vars = stored.dense.n_vars;
+        let mut ops = chain_of(&before.map(Draft::Select).into_iter().collect::<Vec<_>>(), n_vars).ops;
+        let width = match ops.first() {
+            Some(Op::SelectGenes { genes }) => genes.len(),
+            _ => n_vars,
+        };
+        let draw = Downsample { rows: None, counts: vec![wanted], replace, keep_fewer: true, seed };
+        ops.push(Op::Downsample(draw));
+        // One operation after it.
+        let after = drafts.iter().filter(|d| !matches!(d, Draft::Scale(..))).take(1).cloned();
+        ops.extend(chain_of(&after.collect::<Vec<_>>(), width).ops);
+        let chain = Chain { ops, stored_log: None };
+        let rows = pick_rows(picks, stored.dense.n_obs);
+        let expected = stored.dense.viewed(rows.as_deref(), &chain);
+        let got = in_time(move || {
+            let folder = tempfile::tempdir().expect("a folder");
+            let source = stored.open_in(folder.path());
+            through(source.as_ref(), rows.as_deref(), &chain, threads)
+        });
+        prop_assert_eq!(got.bits(), expected.bits());
     }
 
     /// The fused step against the two plain ones: a selection of all genes

@@ -21,6 +21,7 @@ pub mod adjust;
 pub mod binom;
 pub mod dist;
 pub mod dot;
+pub mod draws;
 pub mod glm;
 mod lanczos;
 pub mod linalg;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::dense::{Adjust, DenseOp, PearsonResiduals};
+use super::downsample::{Downsample, DownsampleRows};
 use super::log1p::{Log1p, RowLog, RowTable, normalize_log1p};
 use super::normalize::Normalize;
 use super::scale::ScaleGenes;
@@ -21,6 +22,8 @@ pub enum Op {
         /// Old columns, from zero.
         genes: Vec<u32>,
     },
+    /// Some molecules of each row, drawn at random; on counts alone.
+    Downsample(Downsample),
     /// `(x * target) / total` of the row.
     Normalize {
         /// The common total.
@@ -55,6 +58,7 @@ pub struct Chain {
 #[derive(Debug, Clone)]
 enum Step {
     SelectGenes(GeneSelection),
+    Downsample(DownsampleRows),
     Normalize(Normalize),
     Log1p(Log1p),
     NormalizeLog1p(Normalize, Log1p),
@@ -96,6 +100,7 @@ pub struct ViewScratch {
     dense: RowBlock,
     explained: Vec<f64>,
     table: RowTable,
+    counts: Vec<u64>,
 }
 
 /// Values of a written-out piece at most, 12 MB of them: as many as a block has.
@@ -108,6 +113,7 @@ impl View {
     /// # Errors
     /// When a selection or an operation does not fit the shape.
     pub fn new(n_obs: usize, n_vars: usize, rows: Option<&[usize]>, chain: &Chain) -> Result<Self> {
+        let chosen = rows;
         let rows = rows.map(|rows| RowSelection::new(rows, n_obs)).transpose()?;
         let mut width = n_vars;
         let mut steps: Vec<Step> = Vec::with_capacity(chain.ops.len());
@@ -145,6 +151,17 @@ impl View {
                 Op::SelectGenes { genes } => {
                     steps.push(Step::SelectGenes(GeneSelection::new(genes, width)?));
                     width = genes.len();
+                }
+                Op::Downsample(draw) => {
+                    let counts = |step: &Step| matches!(step, Step::SelectGenes(_));
+                    if chain.stored_log.is_some() || !steps.iter().all(counts) {
+                        return Err(Error::InvalidInput {
+                            argument: "chain",
+                            message: "only counts can be downsampled".into(),
+                        });
+                    }
+                    let step = DownsampleRows::new(draw, chosen, n_obs)?;
+                    steps.push(Step::Downsample(step));
                 }
                 Op::Normalize { target, excluded } => {
                     let excluded = mask_of(excluded, width)?;
@@ -379,7 +396,8 @@ impl View {
     /// with all their genes come in pieces of 2^20 values at most.
     ///
     /// # Errors
-    /// What `emit` reports.
+    /// What `emit` reports, and values that are no counts where the chain draws from
+    /// counts.
     pub fn apply(
         &self,
         block: &mut RowBlock,
@@ -388,25 +406,26 @@ impl View {
         mut emit: impl FnMut(&mut RowBlock) -> Result<()>,
     ) -> Result<()> {
         let Some(rows) = self.rows.as_ref().filter(|rows| !rows.relabel(block)) else {
-            self.transform(block, scratch);
+            self.transform(block, scratch)?;
             return self.write_out(block, scratch, most_values, &mut emit);
         };
         let mut selected = std::mem::take(&mut scratch.selected);
         let mut from = Some(0);
         while let Some(at) = from {
             from = rows.copy(block, at, most_values, &mut selected);
-            self.transform(&mut selected, scratch);
+            self.transform(&mut selected, scratch)?;
             self.write_out(&mut selected, scratch, most_values, &mut emit)?;
         }
         scratch.selected = selected;
         Ok(())
     }
 
-    fn transform(&self, block: &mut RowBlock, scratch: &mut ViewScratch) {
+    fn transform(&self, block: &mut RowBlock, scratch: &mut ViewScratch) -> Result<()> {
         block.linear.clear();
         for step in &self.steps {
             match step {
                 Step::SelectGenes(genes) => genes.apply(block, &mut scratch.spare),
+                Step::Downsample(draw) => draw.apply(block, &mut scratch.counts)?,
                 Step::Normalize(normalize) => normalize.apply(block),
                 Step::Log1p(log) => log.apply(block, self.keeps_linear),
                 Step::NormalizeLog1p(normalize, log) => {
@@ -425,6 +444,7 @@ impl View {
         if self.sorts_rows && !self.is_dense() {
             block.sort_rows();
         }
+        Ok(())
     }
 
     /// Hands on a block of the sparse part, or where the chain goes on from there its

@@ -10,6 +10,7 @@
 
 mod chain;
 mod dense;
+mod downsample;
 mod log1p;
 mod normalize;
 mod scale;
@@ -17,5 +18,6 @@ mod subset;
 
 pub use chain::{Chain, Op, View, ViewScratch};
 pub use dense::{Adjust, PearsonResiduals};
+pub use downsample::{Downsample, split_total};
 pub(crate) use log1p::{RowLog, RowTable};
 pub use scale::ScaleGenes;
