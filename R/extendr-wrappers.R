@@ -96,6 +96,20 @@ rs_pca_loadings <- function(plan, args, ctx, mode) .Call(wrap__rs_pca_loadings, 
 #' @noRd
 rs_pca_scores <- function(plan, args, ctx, mode) .Call(wrap__rs_pca_scores, plan, args, ctx, mode)
 
+#' Scores of a plan's view on `args$loadings` of other cells, centred at their
+#' `args$center`.
+#' @noRd
+rs_pca_project <- function(plan, args, ctx, mode) .Call(wrap__rs_pca_project, plan, args, ctx, mode)
+
+#' Aligns batches in the embedding `args$x`, cells in rows.
+#'
+#' `args`: `rows`, what random choices depend on; `batches`, a list of codes from zero,
+#' and `n_levels`; `theta`, `lambda`, `sigma`, `n_clusters`, `tau`, `block_size`,
+#' `max_iter`, `max_iter_clusters`, `epsilon_clusters`, `epsilon`, `seed`, `shuffle`;
+#' `centers`, dimensions in rows, or `NULL`.
+#' @noRd
+rs_harmony <- function(args, ctx) .Call(wrap__rs_harmony, args, ctx)
+
 #' Distances to the nearest neighbours of the rows of a matrix, and
 #' connectivities.
 #'
@@ -134,6 +148,14 @@ rs_graph_pseudotime <- function(args) .Call(wrap__rs_graph_pseudotime, args)
 #' distances (`p`, `i`, `x` of its columns).
 #' @noRd
 rs_graph_paga <- function(args) .Call(wrap__rs_graph_paga, args)
+
+#' Labels of cells by those of their nearest neighbours among others.
+#'
+#' `args`: `query` and `x` in columns with `n_query` and `n_obs` cells; `k`, `metric`;
+#' `labels`, a list of codes from zero of the others, and `n_labels`; `by_distance`.
+#' For each of the labels a list of `code`, from one on, and `share`.
+#' @noRd
+rs_graph_transfer <- function(args, ctx) .Call(wrap__rs_graph_transfer, args, ctx)
 
 #' Ends in the way that `how` names, so that tests can see each of them from R:
 #' `"ok"`, `"error"`, `"panic"`, `"worker_panic"`, or `"wait"`, which works for

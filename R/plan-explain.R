@@ -140,6 +140,7 @@ verb_memory <- function() {
       min(64 * batches * genes, budget / 2) + 56 * batches * genes + 48 * cells
     ),
     run_pca = quote(min(10 * stored, budget / 3) + 24 * top^2 + 400 * cells),
+    project_pca = quote(400 * cells),
     `find_markers wilcoxon` = quote(min(9 * values, 2 / 3 * budget)),
     `find_markers t-test` = quote(min(80 * groups * genes, budget / 2)),
     `find_markers binomial` = quote(min(80 * groups * genes, budget / 2)),

@@ -57,15 +57,19 @@
 #'   * `obsm$X_pca`: scores, cells x components, columns `PC1`, `PC2`, ...;
 #'   * `varm$PCs`: loadings, genes x components; zero for genes that were not used;
 #'   * `uns$pca`: a list of `params`, `variance` (of each component, divisor
-#'     \eqn{n - 1}), `variance_ratio` (its share in the variance of all genes used) and
-#'     `total_variance` (of all genes used).
+#'     \eqn{n - 1}), `variance_ratio` (its share in the variance of all genes used),
+#'     `total_variance` (of all genes used) and `genes`, a data frame with what
+#'     [project_pca()] needs of each gene used: its name, `feature`, the mean of its
+#'     values as they were decomposed, `center`, and where the chain scales the `mean` and
+#'     `sd` that it was standardised by.
 #' @references
 #' Pearson (1901) On lines and planes of closest fit to systems of points in
 #' space. *Philosophical Magazine* 2, 559. \doi{10.1080/14786440109462720}
 #'
 #' Wolf, Angerer, Theis (2018) SCANPY: large-scale single-cell gene expression data
 #' analysis. *Genome Biology* 19, 15. \doi{10.1186/s13059-017-1382-0}
-#' @seealso [find_variable_genes()], [scale_genes()]
+#' @seealso [find_variable_genes()], [scale_genes()]; [project_pca()] for new cells,
+#'   [run_harmony()] to align batches
 #' @export
 #' @examples
 #' x <- open_h5ad(example_h5ad()) |>
@@ -126,9 +130,17 @@ run_pca <- function(
     n_features = length(genes),
     layer = layer,
     scaled = !is.null(scale),
-    max_value = scale$max_value
+    zero_center = scale$zero_center,
+    max_value = scale$max_value,
+    chain = value_history(x, recipe, call)
   )
   add_pca(x, found, genes, key, params)
+}
+
+# How values came about, but for scaling, one line for each operation.
+value_history <- function(x, recipe, call) {
+  stored <- if (!is.null(stored_log(x, recipe, call))) "stored logarithms"
+  as.character(c(stored, describe_chain(without_scale(recipe))))
 }
 
 # Genes ---------------------------------------------------------------------------
@@ -324,6 +336,9 @@ pca_on_workers <- function(x, recipe, n_comps, BPPARAM, run, call) {
     n_obs = n_obs(x)
   )
   found$scores <- on_workers(rs_pca_scores, plan, args)$scores
+  scale <- Find(\(op) op$op == "scale", plan$ops)
+  found$mean <- scale$mean
+  found$sd <- scale$sd
   found
 }
 
@@ -374,7 +389,13 @@ add_pca <- function(x, found, genes, key, params) {
     params = params,
     variance = found$variance,
     variance_ratio = found$variance_ratio,
-    total_variance = found$total_variance
+    total_variance = found$total_variance,
+    genes = data.frame(compact(list(
+      feature = var_names(x)[genes],
+      center = found$center,
+      mean = found$mean,
+      sd = found$sd
+    )))
   )
   set_uns(x, if (is_default) "pca" else key, summary)
 }

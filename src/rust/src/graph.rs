@@ -4,8 +4,9 @@ use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
 use scoom_core::error::{Error, Result};
 use scoom_core::graph::{
-    Density, DiffusionMap, Kernel, Metric, Neighbors, Points, Sparse, components, connectivities,
-    diffusion_map, diffusion_pseudotime, exact_neighbors, paga, ranked_neighbors,
+    Density, DiffusionMap, Kernel, Metric, Neighbors, Points, Sparse, Votes, components,
+    connectivities, diffusion_map, diffusion_pseudotime, exact_neighbors, nearest_among, paga,
+    ranked_neighbors, vote,
 };
 
 use crate::convert::{Args, named, wrong};
@@ -138,6 +139,56 @@ fn rs_graph_paga(args: Robj) -> Robj {
     })
 }
 
+/// Labels of cells by those of their nearest neighbours among others.
+///
+/// `args`: `query` and `x` in columns with `n_query` and `n_obs` cells; `k`, `metric`;
+/// `labels`, a list of codes from zero of the others, and `n_labels`; `by_distance`.
+/// For each of the labels a list of `code`, from one on, and `share`.
+/// @noRd
+#[extendr]
+fn rs_graph_transfer(args: Robj, ctx: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        let (x, n_obs) = (args.doubles("x")?, args.count("n_obs")?);
+        let (query, n_query) = (args.doubles("query")?, args.count("n_query")?);
+        let k = args.count("k")?;
+        if n_obs == 0 || x.len() % n_obs != 0 || query.len() * n_obs != x.len() * n_query {
+            return Err(wrong("x", "does not fit the query"));
+        }
+        let metric = Metric::from_name(&args.text("metric")?)
+            .ok_or_else(|| wrong("metric", "is not known"))?;
+        let votes = if args.flag("by_distance")? { Votes::ByDistance } else { Votes::Equal };
+        let found = with_ctx(&ctx, |ctx| {
+            let needed = 8 * (x.len() + query.len()) as u64 + 12 * (n_query * k) as u64;
+            ctx.check_budget(|| format!("finding {k} neighbours of {n_query} cells"), needed)?;
+            let points = Points::from_columns(x, n_obs, metric)?;
+            let queries = Points::from_columns(query, n_query, metric)?;
+            nearest_among(&queries, &points, k, ctx)
+        })?;
+        let labels = args.inner("labels")?;
+        let labels = labels.as_list().ok_or_else(|| wrong("labels", "must be a list"))?;
+        let mut transferred = Vec::new();
+        for (codes, &n_labels) in labels.values().zip(&args.numbers("n_labels")?) {
+            let one = named(vec![("labels", codes)]);
+            let codes = Args::new(&one).codes("labels")?;
+            let n_labels = n_labels as usize;
+            let known = codes.iter().flatten().all(|&code| (code as usize) < n_labels);
+            if codes.len() != n_obs || !known {
+                return Err(wrong("labels", "do not fit the cells"));
+            }
+            let won = vote(&found, &codes, n_labels, votes);
+            // R's missing value.
+            let code: Vec<i32> = won
+                .iter()
+                .map(|vote| vote.label.map_or(i32::MIN, |label| label as i32 + 1))
+                .collect();
+            let share: Vec<f64> = won.iter().map(|vote| vote.share).collect();
+            transferred.push(named(vec![("code", code.into()), ("share", share.into())]));
+        }
+        Ok(Robj::from(List::from_values(transferred)))
+    })
+}
+
 fn nearest(args: &Args, ctx: &Ctx) -> Result<Neighbors> {
     let (x, n_obs, k) = (args.doubles("x")?, args.count("n_obs")?, args.count("k")?);
     if n_obs == 0 || x.len() % n_obs != 0 {
@@ -234,4 +285,5 @@ extendr_module! {
     fn rs_graph_diffusion;
     fn rs_graph_pseudotime;
     fn rs_graph_paga;
+    fn rs_graph_transfer;
 }

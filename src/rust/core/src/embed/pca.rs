@@ -67,6 +67,10 @@ pub struct Pca {
     pub variance_ratio: Vec<f64>,
     /// Sum of the variances of all genes.
     pub total_variance: f64,
+    /// Mean of each gene as it was decomposed, standardised where that is so.
+    pub center: Vec<f64>,
+    /// Means and standard deviations that genes were standardised by.
+    pub moments: Option<(Vec<f64>, Vec<f64>)>,
     /// How often the file was read.
     pub reads: usize,
 }
@@ -97,6 +101,7 @@ pub fn pca(source: &dyn Source, view: &View, ctx: &Ctx, options: &PcaOptions) ->
         None => (source, view),
     };
     let in_file = usize::from(packed.is_none());
+    let mut known = None;
     let scaled = match &options.scaling {
         None => base.clone(),
         Some(scaling) => {
@@ -106,6 +111,7 @@ pub fn pca(source: &dyn Source, view: &View, ctx: &Ctx, options: &PcaOptions) ->
                 reads += in_file;
                 moments(source, base, ctx)?
             };
+            known = Some(moments.clone());
             base.clone().then_scale(ScaleGenes {
                 mean: moments.0,
                 sd: moments.1,
@@ -129,6 +135,8 @@ pub fn pca(source: &dyn Source, view: &View, ctx: &Ctx, options: &PcaOptions) ->
     let scores = ScorePass::new(&pca.loadings, n_vars, &sums, n_obs);
     let pieces = pass::run(source, &scaled, ctx, "Projecting cells", &scores)?;
     pca.scores = scores.finish(&pieces, n_obs);
+    pca.center = means(&scaled, &sums);
+    pca.moments = known;
     pca.reads = reads;
     Ok(pca)
 }
@@ -137,6 +145,17 @@ pub fn pca(source: &dyn Source, view: &View, ctx: &Ctx, options: &PcaOptions) ->
 fn packed_bytes(n_values: u64, n_obs: usize, n_vars: usize) -> u64 {
     let column = if n_vars > 1 << 16 { 4 } else { 2 };
     n_values * (8 + column) + 16 * n_obs as u64
+}
+
+/// Mean of each gene of a view from the sums of its sparse part.
+#[must_use]
+pub fn means(view: &View, sums: &[f64]) -> Vec<f64> {
+    let n = view.n_obs() as f64;
+    let background = view.background();
+    sums.iter()
+        .enumerate()
+        .map(|(gene, sum)| background.map_or(0.0, |zeros| zeros[gene]) + sum / n)
+        .collect()
 }
 
 /// Loadings and variances from the covariance; no scores yet.
@@ -159,6 +178,8 @@ fn with_variances(loadings: Vec<f64>, eigenvalues: &[f64], total: f64, freedom: 
         variance_ratio: variance.iter().map(share).collect(),
         variance,
         total_variance: total,
+        center: Vec::new(),
+        moments: None,
         reads: 0,
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::matrix::RowBlock;
 use crate::pass::Pass;
+use crate::transform::View;
 
 /// Projects every row of a view: `score = s V - shift`, where `s` is the sparse
 /// part of the row.
@@ -44,6 +45,20 @@ impl ScorePass {
             }
         }
         ScorePass { by_gene, shift }
+    }
+
+    /// As [`ScorePass::new`], centred at a point given: the mean of each gene of other
+    /// rows, standardised as those of `view`.
+    ///
+    /// # Panics
+    /// Unless `loadings` holds whole components.
+    #[must_use]
+    pub fn around(loadings: &[f64], view: &View, center: &[f64]) -> Self {
+        let sparse: Vec<f64> = match view.background() {
+            None => center.to_vec(),
+            Some(zeros) => center.iter().zip(zeros).map(|(mean, zero)| mean - zero).collect(),
+        };
+        ScorePass::new(loadings, view.n_vars(), &sparse, 1)
     }
 
     /// The scores of `n_obs` rows in the view's order, component by component.

@@ -39,10 +39,50 @@ const STRIDE: usize = 16;
 /// [`Error::InvalidInput`] unless there are more points than `k`, and when `ctx` stops.
 pub fn exact_neighbors(points: &Points, k: usize, ctx: &Ctx) -> Result<Neighbors> {
     check_size(points.len(), k)?;
-    let screen = (points.metric() != Metric::Manhattan).then(|| Screen::new(points));
-    in_tiles(points, k, ctx, |queries, found| match &screen {
-        Some(screen) => screen.search(points, queries, found),
-        None => search_all(points, queries, found),
+    search(Pairs { queries: points, points, same: true }, k, ctx)
+}
+
+/// The `k` nearest of `points` for each of `queries`.
+///
+/// # Errors
+/// [`Error::InvalidInput`] unless there are `k` points of the dimensions and the
+/// metric of the queries, and when `ctx` stops.
+pub fn nearest_among(queries: &Points, points: &Points, k: usize, ctx: &Ctx) -> Result<Neighbors> {
+    let alike = queries.dimensions() == points.dimensions() && queries.metric() == points.metric();
+    if !alike || k == 0 || k > points.len() || u32::try_from(points.len()).is_err() {
+        return Err(Error::InvalidInput {
+            argument: "n_neighbors",
+            message: format!("{} cells have no {k} to be nearest", points.len()),
+        });
+    }
+    search(Pairs { queries, points, same: false }, k, ctx)
+}
+
+/// Points that are searched for the neighbours of others, or of themselves.
+#[derive(Clone, Copy)]
+struct Pairs<'p> {
+    queries: &'p Points,
+    points: &'p Points,
+    /// Whether both are the same, and no point is its own neighbour.
+    same: bool,
+}
+
+impl Pairs<'_> {
+    /// `None` for a metric that is no product.
+    fn screen(&self) -> Option<Screen> {
+        (self.points.metric() != Metric::Manhattan).then(|| Screen::new(self))
+    }
+
+    fn separation(&self, i: usize, j: usize) -> f64 {
+        self.queries.separation_from(i, self.points, j)
+    }
+}
+
+fn search(pairs: Pairs, k: usize, ctx: &Ctx) -> Result<Neighbors> {
+    let screen = pairs.screen();
+    in_tiles(pairs.queries, k, ctx, |queries, found| match &screen {
+        Some(screen) => screen.search(&pairs, queries, found),
+        None => search_all(&pairs, queries, found),
     })
 }
 
@@ -100,12 +140,13 @@ fn check_size(n: usize, k: usize) -> Result<()> {
 /// As [`exact_neighbors`].
 pub fn count_neighbors(points: &Points, k: usize, first: usize, ctx: &Ctx) -> Result<Vec<u32>> {
     check_size(points.len(), k)?;
-    let screen = (points.metric() != Metric::Manhattan).then(|| Screen::new(points));
+    let pairs = Pairs { queries: points, points, same: true };
+    let screen = pairs.screen();
     let mut counts = vec![0_u32; points.len()];
     let tiles: Vec<_> = counts.chunks_mut(QUERIES).map(Mutex::new).collect();
     let search = |queries: Range<usize>, found: &mut [Nearest]| match &screen {
-        Some(screen) => screen.search(points, queries, found),
-        None => search_all(points, queries, found),
+        Some(screen) => screen.search(&pairs, queries, found),
+        None => search_all(&pairs, queries, found),
     };
     for_tiles(points.len(), k, ctx, search, |tile, _, found| {
         let mut counts = tiles[tile].lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,13 +252,13 @@ impl Nearest {
 }
 
 /// Every pair, for metrics that are no product.
-fn search_all(points: &Points, queries: Range<usize>, found: &mut [Nearest]) {
-    let n = points.len();
+fn search_all(pairs: &Pairs, queries: Range<usize>, found: &mut [Nearest]) {
+    let n = pairs.points.len();
     for begin in (0..n).step_by(CANDIDATES) {
         let candidates = begin..(begin + CANDIDATES).min(n);
         for (i, nearest) in queries.clone().zip(found.iter_mut()) {
-            for j in candidates.clone().filter(|&j| j != i) {
-                let separation = points.separation(i, j);
+            for j in candidates.clone().filter(|&j| j != i || !pairs.same) {
+                let separation = pairs.separation(i, j);
                 if separation <= nearest.limit() {
                     nearest.offer(separation, j as u32);
                 }
@@ -233,7 +274,7 @@ fn search_all(points: &Points, queries: Range<usize>, found: &mut [Nearest]) {
 /// an appended coordinate brings -|y|²/2 into the product.
 struct Screen {
     centre: Vec<f64>,
-    /// One over the length of the longest centred point.
+    /// One over the length of the longest centred point or query.
     scale: f64,
     /// Squared lengths of the centred and scaled points.
     squares: Vec<f64>,
@@ -243,7 +284,8 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(points: &Points) -> Self {
+    fn new(pairs: &Pairs) -> Self {
+        let points = pairs.points;
         let (n, d) = (points.len(), points.dimensions());
         let mut centre = vec![0.0; d];
         for i in 0..n {
@@ -251,10 +293,14 @@ impl Screen {
                 *sum += x / n as f64;
             }
         }
-        let mut squares: Vec<f64> = (0..n)
-            .map(|i| points.row(i).iter().zip(&centre).map(|(x, c)| (x - c) * (x - c)).sum())
-            .collect();
-        let longest = squares.iter().fold(0.0_f64, |m, &x| m.max(x)).sqrt();
+        let mut squares: Vec<f64> = (0..n).map(|i| square(points.row(i), &centre)).collect();
+        let mut longest = squares.iter().fold(0.0_f64, |m, &x| m.max(x));
+        if !pairs.same {
+            let queries = pairs.queries;
+            longest =
+                (0..queries.len()).map(|i| square(queries.row(i), &centre)).fold(longest, f64::max);
+        }
+        let longest = longest.sqrt();
         let scale = if longest > 0.0 { 1.0 / longest } else { 1.0 };
         for square in &mut squares {
             *square *= scale * scale;
@@ -279,12 +325,13 @@ impl Screen {
         }
     }
 
-    fn search(&self, points: &Points, queries: Range<usize>, found: &mut [Nearest]) {
+    fn search(&self, pairs: &Pairs, queries: Range<usize>, found: &mut [Nearest]) {
+        let points = pairs.points;
         let (n, width) = (points.len(), points.dimensions() + 1);
         let mut left = Vec::with_capacity(QUERIES * width);
         let mut right = Vec::with_capacity(CANDIDATES * width);
         let mut scores = vec![0.0_f32; QUERIES * CANDIDATES];
-        self.pack(points, queries.clone(), |_| 1.0, &mut left);
+        self.pack(pairs.queries, queries.clone(), |_| 1.0, &mut left);
         let left = MatRef::from_row_major_slice(&left, queries.len(), width);
         for begin in (0..n).step_by(CANDIDATES) {
             let candidates = begin..(begin + CANDIDATES).min(n);
@@ -298,7 +345,7 @@ impl Screen {
             let longest = self.squares[candidates].iter().fold(0.0_f64, |m, &x| m.max(x)).sqrt();
             for (q, (i, nearest)) in queries.clone().zip(found.iter_mut()).enumerate() {
                 let scores = &scores[q * size..(q + 1) * size];
-                self.look(points, i, begin, scores, longest, nearest);
+                self.look(pairs, i, begin, scores, longest, nearest);
             }
         }
     }
@@ -306,44 +353,49 @@ impl Screen {
     /// Looks at the candidates from `begin` on that their scores do not rule out.
     fn look(
         &self,
-        points: &Points,
+        pairs: &Pairs,
         i: usize,
         begin: usize,
         scores: &[f32],
         longest: f64,
         nearest: &mut Nearest,
     ) {
-        let mut least = self.least_score(i, longest, nearest.limit());
+        let square = square(pairs.queries.row(i), &self.centre) * (self.scale * self.scale);
+        let mut least = self.least_score(square, longest, nearest.limit());
         for (block, scores) in scores.chunks(STRIDE).enumerate() {
             if scores.iter().fold(f32::NEG_INFINITY, |most, &s| most.max(s)) < least {
                 continue;
             }
             for (at, &score) in scores.iter().enumerate() {
                 let j = begin + block * STRIDE + at;
-                if score < least || j == i {
+                if score < least || (j == i && pairs.same) {
                     continue;
                 }
-                let separation = points.separation(i, j);
+                let separation = pairs.separation(i, j);
                 if separation <= nearest.limit() {
                     nearest.offer(separation, j as u32);
-                    least = self.least_score(i, longest, nearest.limit());
+                    least = self.least_score(square, longest, nearest.limit());
                 }
             }
         }
     }
 
-    /// What the computed score of a point no further than `limit` from `i`, and no
-    /// longer than `longest`, is never below.
-    fn least_score(&self, i: usize, longest: f64, limit: f64) -> f32 {
+    /// What the computed score of a point no further than `limit` from a query of
+    /// this squared length, and no longer than `longest`, is never below.
+    fn least_score(&self, square: f64, longest: f64, limit: f64) -> f32 {
         if limit == f64::INFINITY {
             return f32::NEG_INFINITY;
         }
-        let square = self.squares[i];
         let least = (square - limit * self.scale * self.scale) / 2.0;
         let error = self.error * (square.sqrt() * longest + longest * longest);
         let rounding = 1e-6 * least.abs() + 1e-12 * square + 1e-30;
         (least - error - rounding) as f32
     }
+}
+
+/// Squared distance of a row from the centre.
+fn square(row: &[f64], centre: &[f64]) -> f64 {
+    row.iter().zip(centre).map(|(x, c)| (x - c) * (x - c)).sum()
 }
 
 #[cfg(test)]
@@ -420,6 +472,37 @@ mod tests {
             assert!(found == naive(&points, 12));
             let ties = found.distance.windows(2).filter(|pair| pair[0] == pair[1]).count();
             assert!(ties > 5000, "{ties}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_among_others_are_those_of_all_pairs() {
+        let metrics = [Metric::Euclidean, Metric::Cosine, Metric::Correlation, Metric::Manhattan];
+        for metric in metrics {
+            let points = Points::from_columns(&cloud(700, 11, 0.3, false), 700, metric).unwrap();
+            // Further out than the points, with the first of them among them.
+            let mut columns: Vec<f64> = cloud(300, 11, 0.2, false);
+            for x in &mut columns {
+                *x *= 30.0;
+            }
+            for j in 0..11 {
+                columns[j * 300 + 5] = cloud(700, 11, 0.3, false)[j * 700];
+            }
+            let queries = Points::from_columns(&columns, 300, metric).unwrap();
+            for k in [1, 9, 700] {
+                let found = nearest_among(&queries, &points, k, &ctx(2)).unwrap();
+                for i in 0..300 {
+                    let mut all: Vec<(f64, u32)> = (0..700)
+                        .map(|j| (queries.separation_from(i, &points, j), j as u32))
+                        .collect();
+                    all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+                    let want: Vec<u32> = all[..k].iter().map(|x| x.1).collect();
+                    assert_eq!(found.of(i).0, want, "{metric:?}");
+                }
+                assert_eq!(found.of(5).0[0], 0);
+            }
+            assert!(nearest_among(&queries, &points, 701, &ctx(1)).is_err());
+            assert!(nearest_among(&queries, &points, 0, &ctx(1)).is_err());
         }
     }
 

@@ -16,12 +16,14 @@ mod paga;
 mod points;
 mod sparse;
 mod spectrum;
+mod transfer;
 
 pub use components::components;
 pub use connectivities::{Kernel, connectivities};
 pub use diffusion::{Density, DiffusionMap, diffusion_map, diffusion_pseudotime};
-pub use knn::{count_neighbors, exact_neighbors, ranked_neighbors};
+pub use knn::{count_neighbors, exact_neighbors, nearest_among, ranked_neighbors};
 pub use neighbors::Neighbors;
 pub use paga::{Paga, paga};
 pub use points::{Metric, Points};
 pub use sparse::Sparse;
+pub use transfer::{Vote, Votes, vote};

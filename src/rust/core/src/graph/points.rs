@@ -143,7 +143,13 @@ impl Points {
     /// squared differences.
     #[must_use]
     pub fn separation(&self, i: usize, j: usize) -> f64 {
-        let (x, y) = (self.row(i), self.row(j));
+        self.separation_from(i, self, j)
+    }
+
+    /// As [`Points::separation`], from point `j` of others of the same metric.
+    #[must_use]
+    pub fn separation_from(&self, i: usize, others: &Points, j: usize) -> f64 {
+        let (x, y) = (self.row(i), others.row(j));
         if self.metric == Metric::Manhattan {
             sum_over(x, y, f64::abs)
         } else {
