@@ -252,6 +252,14 @@ abort_repeated <- function(message, hint, call) {
 # Operations after which counts are still counts.
 is_count_op <- function(op) op$op %in% c("select_genes", "downsample")
 
+# Those of a chain, selections that meet taken together.
+count_ops <- function(ops) {
+  add <- function(ops, op) {
+    if (op$op == "select_genes") append_selection(ops, op) else c(ops, list(op))
+  }
+  Reduce(add, Filter(is_count_op, ops), list())
+}
+
 describe_downsample <- function(op) {
   how <- if (op$replace) " with replacement" else ""
   if (!is.null(op$total)) {

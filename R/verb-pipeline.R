@@ -483,15 +483,15 @@ has_result <- function(x, name, args) {
 }
 
 # The object as the first step takes it: as it was given to the first call, or,
-# where cells or genes were selected since, as it is now without the chain.
+# where cells or genes were selected since, as it is now without what was done to
+# the counts.
 pipeline_start <- function(x, record, call) {
   recipe <- x_recipe(x, call)
   if (!is.null(record) && !is_true(record$selected)) {
     return(restore_start(x, record$start))
   }
   if (!is.null(record)) {
-    chosen <- Filter(\(op) op$op == "select_genes", recipe$ops)
-    recipe$ops <- Reduce(append_selection, chosen, list())
+    recipe$ops <- count_ops(recipe$ops)
     scoom_inform(
       c(i = "Cells or genes were selected since: all steps run on these."),
       class = "pipeline_selected"

@@ -40,7 +40,8 @@ first_batch_size <- function(batches) {
 
 # Counts -------------------------------------------------------------------------
 
-# The plan of counts: the stored values with the chain's selections alone.
+# The plan of counts: the stored values with the chain's selections and downsampling
+# alone.
 counts_plan <- function(x, layer, flavor, call) {
   recipe <- if (is.null(layer)) x_recipe(x, call)
   layer <- layer %||% counts_layer(x, call)
@@ -48,7 +49,7 @@ counts_plan <- function(x, layer, flavor, call) {
     recipe <- layer_recipe(x, layer, call)
   }
   plan <- scoom_plan(x, layer = layer, drop_scale = TRUE, call = call)
-  plan$ops <- Filter(\(op) op$op == "select_genes", plan$ops)
+  plan$ops <- Filter(is_count_op, plan$ops)
   plan["stored_log"] <- list(NULL)
   seen <- peek_values(x, recipe, call)
   marked <- !is.null(stored_log(x, recipe, call))

@@ -459,7 +459,7 @@ mod tests {
         let chain = Chain { ops: vec![Op::Adjust(adjust)], stored_log: None };
         let view = View::new(N, G, None, &chain).unwrap();
         let scaling = Scaling { zero_center: true, max_value: Some(1.5), moments: None };
-        let options = PcaOptions { n_comps: 4, scaling: Some(scaling) };
+        let options = PcaOptions { n_comps: 4, scaling: Some(scaling), n_values: None };
         let run = |source: &dyn Source, view: &View, memory, threads| {
             let ctx = Ctx::new(threads, memory, std::env::temp_dir(), &Silent);
             pca(source, view, &ctx, &options).unwrap()
