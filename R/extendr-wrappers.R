@@ -68,7 +68,7 @@ rs_de_latent_independent <- function(args) .Call(wrap__rs_de_latent_independent,
 #' or for each sample a list of `a` and `b`, positions of cells of the plan; `ratio`,
 #' `expected`, `stdev`, `n_comps`, `seed`; `n_neighbors` and `threshold` or `NULL`.
 #'
-#' The values are read once and kept where a third of the budget holds them. Otherwise, of
+#' The values are read once and kept where a fifth of the budget holds them. Otherwise, of
 #' several samples, the answer is `NULL`; one alone reads the file for each step. Answers with
 #' a list for each sample.
 #' @noRd
