@@ -92,6 +92,36 @@ enum Unlog {
     Plain,
 }
 
+impl Unlog {
+    /// Where the file holds logarithms to this base, or none.
+    fn of_file(base: Option<f64>) -> Self {
+        base.map_or(Unlog::Plain, |base| {
+            let is_e = base.to_bits() == std::f64::consts::E.to_bits();
+            Unlog::Stored(Log1p::new((!is_e).then_some(base)))
+        })
+    }
+}
+
+/// Adds a logarithm, together with the normalisation before it where there is one.
+fn push_log(steps: &mut Vec<Step>, base: Option<f64>) -> Result<()> {
+    if let Some(base) = base.filter(|base| !(*base > 0.0 && base.ln().abs() > 0.0)) {
+        return Err(Error::InvalidInput {
+            argument: "base",
+            message: format!("{base} is no base of a logarithm"),
+        });
+    }
+    let log = Log1p::new(base);
+    let step = match steps.pop() {
+        Some(Step::Normalize(normalize)) => Step::NormalizeLog1p(normalize, log),
+        before => {
+            steps.extend(before);
+            Step::Log1p(log)
+        }
+    };
+    steps.push(step);
+    Ok(())
+}
+
 /// A worker's spare memory for running views.
 #[derive(Default)]
 pub struct ViewScratch {
@@ -126,13 +156,7 @@ impl View {
             Ok::<bool, Error>(true)
         };
         let mut is_dense = false;
-        let mut unlog = match chain.stored_log {
-            Some(base) => {
-                let is_e = base.to_bits() == std::f64::consts::E.to_bits();
-                Unlog::Stored(Log1p::new((!is_e).then_some(base)))
-            }
-            None => Unlog::Plain,
-        };
+        let mut unlog = Unlog::of_file(chain.stored_log);
         for op in &chain.ops {
             if scales {
                 return Err(Error::InvalidInput {
@@ -168,24 +192,8 @@ impl View {
                     steps.push(Step::Normalize(Normalize { target: *target, excluded }));
                 }
                 Op::Log1p { base } => {
-                    if let Some(base) = base.filter(|base| !(*base > 0.0 && base.ln().abs() > 0.0))
-                    {
-                        return Err(Error::InvalidInput {
-                            argument: "base",
-                            message: format!("{base} is no base of a logarithm"),
-                        });
-                    }
-                    let log = Log1p::new(*base);
+                    push_log(&mut steps, *base)?;
                     unlog = Unlog::Chain;
-                    match steps.pop() {
-                        Some(Step::Normalize(normalize)) => {
-                            steps.push(Step::NormalizeLog1p(normalize, log));
-                        }
-                        before => {
-                            steps.extend(before);
-                            steps.push(Step::Log1p(log));
-                        }
-                    }
                 }
                 Op::Residuals(residuals) => {
                     is_dense = add_dense(DenseOp::Residuals(residuals.clone()), width)?;
