@@ -28,7 +28,8 @@
 #' coincide. Parents are drawn by scoom's own generator; with the same `parents` the scores
 #' of cells are scanpy's.
 #'
-#' Counts are read: of X without its chain but for selections, or of a layer. Logarithms are an error of
+#' Counts are read: of X without its chain but for selections and [downsample_counts()], or of a
+#' layer, which nothing downsamples. Logarithms are an error of
 #' class `scoom_error_not_counts`; counts that are not whole, such as those with ambient RNA
 #' taken off, are a message. Samples with too few cells or variable genes for `n_comps` are
 #' skipped with a warning (`scoom_warning_samples_skipped`), and an error
@@ -103,7 +104,7 @@ find_doublets <- function(
   check_count(n_comps, min = 1)
   check_count(n_neighbors, min = 1, allow_null = TRUE)
   check_number(threshold, allow_null = TRUE)
-  check_count(seed, max = 2^53)
+  check_seed(seed, call)
   samples <- doublet_samples(x, sample_by, call)
   parents <- check_parents(parents, samples, call)
   recipe <- doublet_recipe(x, layer, call)
@@ -132,9 +133,7 @@ find_doublets <- function(
 
 # A factor; one level where there is one sample.
 doublet_samples <- function(x, sample_by, call) {
-  if (n_obs(x) == 0) {
-    scoom_abort("There are no cells.", class = "no_cells", call = call)
-  }
+  check_has_cells(x, call)
   if (is.null(sample_by)) {
     return(factor(rep("all", n_obs(x))))
   }
@@ -174,14 +173,14 @@ check_parents <- function(parents, samples, call) {
   })
 }
 
-# The matrix of counts: selections of genes alone. Logarithms are refused.
+# The matrix of counts: of a chain what leaves counts. Logarithms are refused.
 doublet_recipe <- function(x, layer, call) {
   recipe <- if (is.null(layer)) {
     x_recipe(x, call)
   } else {
     layer_recipe(x, layer, call)
   }
-  recipe$ops <- Filter(\(op) op$op == "select_genes", recipe$ops)
+  recipe$ops <- count_ops(recipe$ops)
   logged <- !is.null(stored_log(x, recipe, call))
   seen <- if (!logged) peek_values(x, recipe, call)
   if (!is.null(seen)) {
@@ -242,7 +241,8 @@ doublets_of <- function(x, recipe, samples, parents, args, ctx, call) {
   set_names(found, levels(samples))
 }
 
-# Bytes of all counts of a recipe, packed; an estimate where genes are selected.
+# Bytes of all counts of a recipe, packed; an estimate where genes are selected, a bound where
+# counts are downsampled.
 doublet_bytes <- function(x, recipe, ctx, call) {
   info <- rs_unwrap(
     rs_plan_info(recipe_plan(x, recipe, call = call), ctx),

@@ -100,6 +100,39 @@ test_that("thresholds are scikit-image's", {
   }
 })
 
+test_that("downsampled counts are scored as the same counts in memory", {
+  local_quiet()
+  x <- planted()
+  x <- x[, withr::with_seed(4, sample(n_vars(x)))]
+  draw <- downsample_counts(x, 150, seed = 3)
+  pairs <- withr::with_seed(5, matrix(sample(n_obs(x), 880, TRUE), ncol = 2))
+  score <- function(x) {
+    x <- find_doublets(x, n_comps = 8, threshold = 0.3, parents = pairs)
+    list(x$obs$doublet_score, x$uns$scrublet$doublet_scores_sim)
+  }
+  # The chain of the object, and what it gives in memory.
+  in_memory <- function(y) object_of(dense(y))
+  expect_identical(score(draw), score(in_memory(draw)))
+  expect_false(identical(score(draw), score(x)))
+  # Genes selected before and after; a chain that goes on; cells in another order.
+  some <- draw[, seq(2, n_vars(x), by = 2)]
+  expect_identical(score(some), score(in_memory(some)))
+  later <- log1p(normalize_total(some, target_sum = 1e4))[, -1]
+  expect_identical(score(later), score(in_memory(some[, -1])))
+  back <- draw[rev(seq_len(n_obs(x))), ]
+  expect_identical(score(back), score(in_memory(back)))
+  # A sample that does not fit is read for each step, samples in groups of their own.
+  samples <- rep(c("a", "b"), each = n_obs(x) / 2)
+  by_sample <- function(x) {
+    x <- find_doublets(x, samples, n_comps = 8, threshold = 0.3)
+    x$obs$doublet_score
+  }
+  whole <- by_sample(draw)
+  expect_identical(whole, by_sample(in_memory(draw)))
+  withr::local_options(scoom.memory = "1MB")
+  expect_equal(by_sample(draw), whole, tolerance = 1e-12)
+})
+
 test_that("planted doublets are found", {
   x <- find_doublets(planted(), n_comps = 8)
   is_planted <- rep(c(FALSE, TRUE), c(200, 20))
