@@ -164,7 +164,8 @@ verb_memory <- function() {
     find_doublets = quote(
       min(34 * values, 0.7 * budget) + 24 * top^2 + 3000 * cells
     ),
-    pseudobulk = quote(min(32 * groups * genes, budget / 2)),
+    # A sum of 16 bytes and a word of 8 for the total and for the range in work.
+    pseudobulk = quote(48 * groups * genes),
     rowSums = quote(24 * cells),
     colSums = quote(64 * genes * threads)
   )
@@ -249,7 +250,6 @@ verb_passes <- function(verb, symbols, recipe) {
     score_genes = 2,
     # One sample; a sample that does not fit is read for each step.
     find_doublets = if (10 * symbols$values <= symbols$budget / 5) 1 else 10,
-    pseudobulk = slices(32 * cells),
     regress_out = slices(80 * symbols$genes * (2 * symbols$threads + 2)),
     combat = slices(40 * cells * (2 * symbols$threads + 2)),
     1

@@ -50,6 +50,21 @@ test_that("bounds grow with what they are evaluated for", {
   expect_lt(tight$verbs$memory_bytes[t_test], many$verbs$memory_bytes[t_test])
 })
 
+test_that("sums of groups take one read whatever the budget", {
+  x <- open_example()
+  withr::local_options(scoom.memory = "1MB", scoom.threads = 1)
+  capture.output(e <- explain_plan(x, "pseudobulk", n_groups = 200))
+  expect_identical(e$verbs$passes, 1)
+  # A sum and a word, twice; a thread's blocks and the offsets of rows.
+  own <- 2 * (16 + 8) * 200 * n_vars(x)
+  expect_equal(e$verbs$memory_bytes, own + 5e7 + 8 * n_obs(x))
+  # Measured: shares of the file that the call has read.
+  groups <- list(group = rep_len(seq_len(200), n_obs(x)))
+  before <- file_reads()
+  pseudobulk(x, groups)
+  expect_equal(file_reads() - before, 1, tolerance = 1e-6)
+})
+
 test_that("unknown verbs and objects are errors", {
   expect_error(explain_plan(1), class = "scoom_error_invalid_input")
   expect_error(
