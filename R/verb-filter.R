@@ -11,8 +11,8 @@
 #' counted over the cells selected now: in one pass over the file, or in none where
 #' [calc_qc_metrics()] has counted the same cells. A cell counts for a gene when its
 #' value is not zero. Conditions on the columns `n_cells` or `total_counts`
-#' read what is in `var`; when cells were dropped since, that warns with class
-#' `scoom_warning_stale_qc`.
+#' read what is in `var`; when cells were dropped or counts downsampled since, that warns with
+#' class `scoom_warning_stale_qc`.
 #'
 #' A message says how many are kept; a warning when none is.
 #' A condition that is not one `TRUE` or `FALSE` for each cell or gene is an error of

@@ -24,8 +24,8 @@
 #' missing ones an error.
 #'
 #' The object remembers which genes and cells the metrics were computed on.
-#' Filtering by a metric after the selection changed warns, with class
-#' `scoom_warning_stale_qc`.
+#' Filtering by a metric after the selection changed, or after [downsample_counts()], warns
+#' with class `scoom_warning_stale_qc`.
 #'
 #' Memory: 8 bytes per cell and column; 32 bytes per gene and about 40 MB per thread.
 #'
@@ -459,16 +459,22 @@ remember_kept <- function(x, bounds, found) {
   set_field(x, "qc", qc)
 }
 
-# Warns where `used` are metrics of another selection: those of cells depend on
-# the genes, those of genes on the cells.
+# Warns where `used` are metrics of another selection or of other counts: those of cells
+# depend on the genes, those of genes on the cells.
 warn_stale_qc <- function(x, margin, used, call = caller_env()) {
   qc <- field(x, "qc")
   used <- intersect(used, qc[[margin]])
   along <- if (margin == "obs") "cols" else "rows"
-  if (!length(used) || identical(qc$state[[along]], field(x, along))) {
+  other <- if (margin == "obs") "genes" else "cells"
+  of <- c(
+    if (!identical(qc$state[[along]], field(x, along))) {
+      paste("on other", other)
+    },
+    if (!is_same_depth(qc, x)) "on counts of another depth"
+  )
+  if (!length(used) || !length(of)) {
     return(invisible())
   }
-  other <- if (margin == "obs") "genes" else "cells"
   again <- if (margin == "obs") {
     ""
   } else {
@@ -476,13 +482,20 @@ warn_stale_qc <- function(x, margin, used, call = caller_env()) {
   }
   scoom_warn(
     c(
-      "{.field {used}} {cli::qty(length(used))}{?was/were} computed on other {other}.",
+      "{.field {used}} {cli::qty(length(used))}{?was/were} computed {of}.",
       i = paste0("{.fn calc_qc_metrics} computes anew.", again)
     ),
     class = "stale_qc",
     call = call,
     columns = used
   )
+}
+
+# Whether the chain of X draws counts as it did for the metrics; nothing draws from a layer.
+is_same_depth <- function(qc, x) {
+  drawn <- \(ops) Filter(\(op) op$op == "downsample", ops)
+  !is.null(qc$layer) ||
+    identical(drawn(qc$state$ops), drawn(field(x, "X")$ops))
 }
 
 # Totals of the cells selected now, or NULL where the metrics can't tell.

@@ -105,6 +105,37 @@ test_that("stale metrics warn, fresh ones do not", {
   expect_no_warning(filter_cells(x[, 1:8], donor == "D1" | TRUE))
 })
 
+test_that("metrics of counts before they were downsampled warn, those of after do not", {
+  local_quiet()
+  stale <- "scoom_warning_stale_qc"
+  x <- object_of(small_counts())
+  qc <- \(x, ...) calc_qc_metrics(x, gene_sets = NULL, percent_top = NULL, ...)
+  before <- downsample_counts(qc(x), 10)
+  expect_warning(
+    filter_cells(before, n_genes > 1),
+    "another depth",
+    class = stale
+  )
+  expect_warning(filter_genes(before, n_cells > 1), class = stale)
+  expect_no_warning(filter_genes(before, min_cells = 1))
+  expect_no_warning(filter_cells(before, !is.na(donor)))
+  after <- qc(before)
+  expect_no_warning(filter_cells(log1p(after), n_genes > 1))
+  expect_no_warning(filter_genes(after, n_cells > 1))
+  # Both reasons; and a chain that draws no longer.
+  expect_warning(
+    filter_cells(before[, 1:8], n_genes > 1),
+    "other genes and on counts of another depth",
+    class = stale
+  )
+  after$X <- small_counts()
+  expect_warning(filter_cells(after, n_genes > 1), class = stale)
+  # Metrics of a layer, which is not drawn from.
+  x$layers$counts <- x$X
+  layer <- downsample_counts(qc(x, layer = "counts"), 10)
+  expect_no_warning(filter_cells(layer, n_genes > 1))
+})
+
 test_that("mistakes are named", {
   x <- quietly(calc_qc_metrics(object_of(small_counts()), gene_sets = NULL))
   expect_error(
