@@ -48,8 +48,11 @@
 #'
 #' @inheritParams calc_qc_metrics
 #' @param n_comps The number of components; fewer than there are cells and genes.
-#' @param features Genes to use, by name, position or logical. `NULL` takes those
-#'   marked in `var$highly_variable`, or all genes where there is no such column.
+#' @param features Genes to use, by name, position or logical. `NULL` takes those of
+#'   `mask`.
+#' @param mask Genes to use, instead of `features`: a logical with one value for each gene, or the name of a
+#'   logical column of `var`, as scanpy's `mask_var`. `NULL` takes those marked in
+#'   `var$highly_variable`, or all genes where there is no such column.
 #' @param layer A layer to decompose; `NULL` for X with its chain.
 #' @param key The name of the scores in `obsm`. Loadings and variances are
 #'   `varm$PCs` and `uns$pca` for the default, otherwise they have this name too.
@@ -84,6 +87,7 @@ run_pca <- function(
   x,
   n_comps = 50,
   features = NULL,
+  mask = NULL,
   layer = NULL,
   key = "X_pca",
   threads = NULL,
@@ -95,7 +99,8 @@ run_pca <- function(
   check_count(n_comps, min = 1)
   check_string(layer, allow_null = TRUE)
   check_string(key)
-  genes <- pca_genes(x, features, call)
+  mask_name <- check_mask(mask, features, x, call)
+  genes <- pca_genes(x, features, mask, call)
   check_n_comps(n_comps, n_obs(x), length(genes), call)
   recipe <- if (is.null(layer)) {
     x_recipe(x, call)
@@ -120,13 +125,7 @@ run_pca <- function(
   scale <- Find(\(op) op$op == "scale", recipe$ops)
   params <- list(
     n_comps = as.integer(n_comps),
-    features = if (!is.null(features)) {
-      "given"
-    } else if ("highly_variable" %in% frame_names(x, "var")) {
-      "highly_variable"
-    } else {
-      "all"
-    },
+    features = if (is.null(features)) mask_name else "given",
     n_features = length(genes),
     layer = layer,
     scaled = !is.null(scale),
@@ -145,12 +144,45 @@ value_history <- function(x, recipe, call) {
 
 # Genes ---------------------------------------------------------------------------
 
+# What a mask is called: the column of var, "given" or "all".
+check_mask <- function(mask, features, x, call) {
+  if (is.null(mask)) {
+    return(
+      if ("highly_variable" %in% frame_names(x, "var")) {
+        "highly_variable"
+      } else {
+        "all"
+      }
+    )
+  }
+  if (!is.null(features)) {
+    scoom_abort(
+      "Give {.arg features} or {.arg mask}, not both.",
+      class = "invalid_input",
+      call = call,
+      argument = "mask"
+    )
+  }
+  if (is_string(mask) && !is.na(mask)) {
+    return(mask)
+  }
+  if (!is.logical(mask)) {
+    what <- "a logical with one value for each gene, or the name of a column of var"
+    abort_type(mask, what, "mask", call)
+  }
+  "given"
+}
+
 # Positions in ascending order: the result must not depend on the order given.
-pca_genes <- function(x, features, call) {
-  genes <- if (is.null(features)) {
-    marked_genes(x, call)
-  } else {
+pca_genes <- function(x, features, mask, call) {
+  genes <- if (!is.null(features)) {
     resolve_genes(x, features, call)
+  } else if (is.logical(mask)) {
+    masked_genes(mask, x, call)
+  } else if (is_string(mask)) {
+    marked_genes(x, mask, call)
+  } else {
+    variable_genes(x, call)
   }
   n_repeated <- sum(duplicated(genes))
   if (n_repeated > 0) {
@@ -162,15 +194,18 @@ pca_genes <- function(x, features, call) {
     )
   }
   if (!length(genes)) {
+    column <- mask %||% "highly_variable"
     scoom_abort(
       c(
         "There are no genes to compute components of.",
         x = if (n_vars(x) == 0) {
           "The object has no genes."
-        } else if (is.null(features)) {
-          "No gene is marked in {.code var$highly_variable}."
-        } else {
+        } else if (!is.null(features)) {
           "{.arg features} selects none."
+        } else if (is.logical(mask)) {
+          "{.arg mask} is {.code FALSE} for all of them."
+        } else {
+          "No gene is marked in {.code var${column}}."
         }
       ),
       class = "no_features",
@@ -180,23 +215,51 @@ pca_genes <- function(x, features, call) {
   sort(unique(genes))
 }
 
-marked_genes <- function(x, call) {
-  if (!"highly_variable" %in% frame_names(x, "var")) {
-    scoom_inform(
-      c(
-        i = "No genes are marked as highly variable: all {format_count(n_vars(x))} are used.",
-        i = "{.fn find_variable_genes} marks them; {.arg features} takes others."
-      ),
-      class = "all_genes_used"
-    )
-    return(seq_len(n_vars(x)))
-  }
-  marked <- var_column(x, "highly_variable", call)
-  if (!is.logical(marked)) {
+# A single TRUE is no mask: it says nothing of which genes.
+masked_genes <- function(mask, x, call) {
+  if (length(mask) != n_vars(x) || anyNA(mask)) {
     scoom_abort(
       c(
-        "{.code var$highly_variable} must be logical.",
-        x = "It is {.obj_type_friendly {marked}}.",
+        "{.arg mask} must be {.code TRUE} or {.code FALSE} for every gene.",
+        x = if (length(mask) != n_vars(x)) {
+          "There are {counted(n_vars(x), 'gene')} and {counted(length(mask), 'value')}."
+        } else {
+          "{counted(sum(is.na(mask)), 'value')} {cli::qty(sum(is.na(mask)))}{?is/are} {.val {NA}}."
+        }
+      ),
+      class = "invalid_index",
+      call = call,
+      argument = "mask"
+    )
+  }
+  which(mask)
+}
+
+variable_genes <- function(x, call) {
+  if ("highly_variable" %in% frame_names(x, "var")) {
+    return(marked_genes(x, "highly_variable", call))
+  }
+  scoom_inform(
+    c(
+      i = "No genes are marked as highly variable: all {format_count(n_vars(x))} are used.",
+      i = "{.fn find_variable_genes} marks them; {.arg features} takes others."
+    ),
+    class = "all_genes_used"
+  )
+  seq_len(n_vars(x))
+}
+
+marked_genes <- function(x, column, call) {
+  marked <- var_column(x, column, call)
+  if (!is.logical(marked) || anyNA(marked)) {
+    scoom_abort(
+      c(
+        "{.code var${column}} must be {.code TRUE} or {.code FALSE} for every gene.",
+        x = if (is.logical(marked)) {
+          "{counted(sum(is.na(marked)), 'value')} {cli::qty(sum(is.na(marked)))}{?is/are} {.val {NA}}."
+        } else {
+          "It is {.obj_type_friendly {marked}}."
+        },
         i = "{.arg features} takes the genes themselves."
       ),
       class = "invalid_input",

@@ -89,6 +89,66 @@ test_that("a chain without scaling is centred only", {
   expect_false(found$uns$pca$params$scaled)
 })
 
+test_that("genes given in any way have the components of the dense matrix", {
+  x <- open_h5ad(example_h5ad()) |>
+    normalize_total(target_sum = 1e4) |>
+    log1p()
+  is_used <- seq_len(n_vars(x)) %in% seq(5, 400, by = 7)
+  # Of base R: the singular values of the centred matrix.
+  values <- scale(as.matrix(x$X[, is_used]), scale = FALSE)
+  oracle <- svd(values, nu = 0, nv = 4)
+  variance <- oracle$d^2 / (n_obs(x) - 1)
+  x$var$mine <- is_used
+  x$var$highly_variable <- !is_used
+  marked <- x
+  marked$var$highly_variable <- is_used
+  ways <- list(
+    given = run_pca(x, 4, mask = is_used),
+    given = run_pca(x, 4, features = is_used),
+    given = run_pca(x, 4, features = var_names(x)[is_used]),
+    given = run_pca(x, 4, features = rev(which(is_used))),
+    mine = run_pca(x, 4, mask = "mine"),
+    highly_variable = run_pca(marked, 4, mask = "highly_variable"),
+    highly_variable = run_pca(marked, 4)
+  )
+  for (k in seq_along(ways)) {
+    found <- ways[[k]]
+    # Both are eigenvectors to machine precision, of a matrix with gaps.
+    expect_same_components(found$varm$PCs[is_used, ], oracle$v, 4, 1e-10)
+    expect_true(all(found$varm$PCs[!is_used, ] == 0))
+    summary <- found$uns$pca
+    expect_equal(summary$variance, variance[1:4], tolerance = 1e-10)
+    expect_equal(summary$total_variance, sum(variance), tolerance = 1e-10)
+    expect_identical(summary$params$features, names(ways)[[k]])
+    expect_equal(summary$params$n_features, sum(is_used))
+    expect_identical(found$obsm$X_pca, ways[[1]]$obsm$X_pca)
+  }
+})
+
+test_that("a mask that is none is refused", {
+  x <- log1p(normalize_total(open_example()[, 1:20], target_sum = 1e4))
+  x$var$share <- seq_len(20) / 20
+  x$var$gaps <- c(NA, rep(TRUE, 19))
+  mask <- rep(c(TRUE, FALSE), 10)
+  refused <- function(mask, class, says, features = NULL) {
+    expect_error(
+      run_pca(x, 2, mask = mask, features = features),
+      says,
+      class = paste0("scoom_error_", class)
+    )
+  }
+  refused(mask[-1], "invalid_index", "20 genes and 19 values")
+  refused(TRUE, "invalid_index", "20 genes and 1 value")
+  refused(c(NA, mask[-1]), "invalid_index", "1 value")
+  refused(!logical(20) & FALSE, "no_features", "mask.*FALSE")
+  refused(which(mask), "invalid_input", "one value for each gene")
+  refused(c("a", "b"), "invalid_input", "one value for each gene")
+  refused("shares", "column_missing", "Did you mean \"share\"")
+  refused("share", "invalid_input", "double vector")
+  refused("gaps", "invalid_input", "1 value")
+  refused(mask, "invalid_input", "not both", features = 1:5)
+})
+
 test_that("the largest entry of every loading vector is positive", {
   loadings <- run_pca(pca_example(), n_comps = 20)$varm$PCs
   largest <- apply(loadings, 2, \(v) v[[which.max(abs(v))]])
