@@ -123,6 +123,31 @@ range_words <- function(min, max) {
   }
 }
 
+# Of the engine's random numbers.
+check_seed <- function(seed, call = caller_env()) {
+  check_count(seed, max = 2^52, arg = "seed", call = call)
+}
+
+check_has_cells <- function(x, call = caller_env()) {
+  if (n_obs(x) == 0) {
+    scoom_abort("There are no cells.", class = "no_cells", call = call)
+  }
+}
+
+# The object of `raw`.
+check_has_raw <- function(x, call = caller_env()) {
+  if (is.null(field(x, "file")$raw)) {
+    scoom_abort(
+      c(
+        "This object has no {.field raw}.",
+        i = "Use {.code use_raw = FALSE}."
+      ),
+      class = "raw_missing",
+      call = call
+    )
+  }
+}
+
 # One of the strings in `choices`; the default vector of choices means its first.
 check_choice <- function(
   x,

@@ -48,10 +48,6 @@ downsample_cells <- function(x, by, n = NULL, seed = 0) {
   subset_cells(x, drawn$cells)
 }
 
-check_seed <- function(seed, call = caller_env()) {
-  check_count(seed, min = 0, max = 2^52, arg = "seed", call = call)
-}
-
 check_sample_size <- function(n, call) {
   if (!is.null(n) && !identical(n, "min") && !is_count(n)) {
     what <- "a whole number, at least 1, {.val min} or {.code NULL}"

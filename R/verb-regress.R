@@ -115,12 +115,6 @@ check_column_names <- function(names, arg, call, allow_null = FALSE) {
   }
 }
 
-check_has_cells <- function(x, call) {
-  if (n_obs(x) == 0) {
-    scoom_abort("There are no cells.", class = "no_cells", call = call)
-  }
-}
-
 #' Columns of the cells to fit
 #'
 #' @returns A named list of numbers and of factors without unused levels.

@@ -130,7 +130,7 @@ check_draw <- function(draw, call) {
   least <- if (draw$method == "scanpy") 2 else 1
   check_count(draw$n_bins, min = least, arg = "n_bins", call = call)
   check_flag(draw$ctrl_as_ref, arg = "ctrl_as_ref", call = call)
-  check_count(draw$seed, max = 2^53, arg = "seed", call = call)
+  check_seed(draw$seed, call)
   if (draw$method == "seurat" && !draw$ctrl_as_ref) {
     scoom_abort(
       c(
@@ -155,16 +155,8 @@ score_source <- function(x, layer, use_raw, call) {
       call = call
     )
   }
-  has_raw <- !is.null(field(x, "file")$raw)
-  if (use_raw && !has_raw) {
-    scoom_abort(
-      c(
-        "This object has no {.field raw}.",
-        i = "Use {.code use_raw = FALSE}."
-      ),
-      class = "raw_missing",
-      call = call
-    )
+  if (use_raw) {
+    check_has_raw(x, call)
   }
   genes_of <- if (use_raw) raw_view(x) else x
   recipe <- if (is.null(layer)) {
@@ -178,7 +170,7 @@ score_source <- function(x, layer, use_raw, call) {
       class = "before_scaling"
     )
   }
-  if (is.null(layer) && !use_raw && has_raw) {
+  if (is.null(layer) && !use_raw && !is.null(field(x, "file")$raw)) {
     scoom_inform(
       c(
         i = "Scores use {.field X}; the file has {.field raw} too: {.code use_raw = TRUE} takes that."
@@ -256,9 +248,7 @@ scores_of <- function(
   call
 ) {
   genes_of <- source$genes_of
-  if (n_obs(x) == 0) {
-    scoom_abort("There are no cells.", class = "no_cells", call = call)
-  }
+  check_has_cells(x, call)
   plan <- recipe_plan(genes_of, source$recipe, call = call)
   on_plan <- function(fn, args, label) {
     run_pass(

@@ -312,11 +312,8 @@ check_clip <- function(clip, call) {
 }
 
 check_cells <- function(x, call) {
-  n <- n_obs(x)
-  if (n == 0) {
-    scoom_abort("There are no cells.", class = "no_cells", call = call)
-  }
-  if (n == 1) {
+  check_has_cells(x, call)
+  if (n_obs(x) == 1) {
     scoom_abort(
       c(
         "One cell is too few to find variable genes.",
