@@ -190,24 +190,3 @@ inform_left_out <- function(what) {
     )
   }
 }
-
-# check_installed() with a class of ours and the command that installs.
-check_suggested <- function(package, source, call = caller_env()) {
-  missing <- package[!vapply(package, is_installed, NA)]
-  if (!length(missing)) {
-    return(invisible())
-  }
-  names <- paste0("\"", missing, "\"", collapse = ", ")
-  if (length(missing) > 1) {
-    names <- paste0("c(", names, ")")
-  }
-  scoom_abort(
-    c(
-      "The package{?s} {.pkg {missing}} {?is/are} needed for this.",
-      i = "Install {cli::qty(length(missing))}{?it/them} with {.code {source}({names})}."
-    ),
-    class = "package_missing",
-    call = call,
-    packages = missing
-  )
-}

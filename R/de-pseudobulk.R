@@ -362,7 +362,11 @@ as_SummarizedExperiment <- function(x) {
   if (!inherits(x, "scoom_pseudobulk")) {
     abort_type(x, "the result of {.fn pseudobulk}", "x", current_env())
   }
-  check_installed("SummarizedExperiment", "to make one.", call = current_env())
+  check_suggested(
+    "SummarizedExperiment",
+    "BiocManager::install",
+    current_env()
+  )
   assays <- list(x$counts, x$detected)
   names(assays) <- c(if (x$fun == "sum") "counts" else "means", "detected")
   SummarizedExperiment::SummarizedExperiment(

@@ -54,7 +54,7 @@ de_source.scoom <- function(x, layer, use_raw, what, call) {
 
 #' @export
 de_source.Seurat <- function(x, layer, use_raw, what, call) {
-  check_installed("SeuratObject", "to read Seurat objects.", call = call)
+  check_suggested("SeuratObject", "install.packages", call)
   refuse_raw(use_raw, call)
   assay <- SeuratObject::DefaultAssay(x)
   layer <- layer %||% if (what == "counts") "counts" else "data"
@@ -88,7 +88,7 @@ de_source.Seurat <- function(x, layer, use_raw, what, call) {
 
 #' @export
 de_source.SummarizedExperiment <- function(x, layer, use_raw, what, call) {
-  check_installed("SummarizedExperiment", "to read this object.", call = call)
+  check_suggested("SummarizedExperiment", "BiocManager::install", call)
   refuse_raw(use_raw, call)
   layer <- layer %||% if (what == "counts") "counts" else "logcounts"
   assays <- SummarizedExperiment::assayNames(x)

@@ -251,7 +251,7 @@ check_backend <- function(BPPARAM, call) {
   if (is.null(BPPARAM)) {
     return(invisible())
   }
-  check_installed("BiocParallel", "to use `BPPARAM`.", call = call)
+  check_suggested("BiocParallel", "BiocManager::install", call)
   if (!inherits(BPPARAM, "BiocParallelParam")) {
     abort_type(
       BPPARAM,

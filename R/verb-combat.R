@@ -123,7 +123,7 @@ combat <- function(
 }
 
 batch_factor <- function(values, name, call) {
-  batches <- factor(values)
+  batches <- group_factor(values, name, call)
   sizes <- table(batches)
   if (length(sizes) < 2) {
     scoom_abort(
@@ -140,7 +140,7 @@ batch_factor <- function(values, name, call) {
     scoom_abort(
       c(
         "Every batch needs two cells.",
-        x = "{cli::qty(length(small))}Batch{?es} {.val {head_of(small, 5)}} of {.field {name}} {?has/have} one.",
+        x = "{cli::qty(length(small))}Batch{?es} {.val {head_of(small, 5)}} of {.field {name}} {cli::qty(length(small))}{?has/have} one.",
         i = "Leave such cells out, or give them to another batch."
       ),
       class = "small_batch",

@@ -246,7 +246,7 @@ harmony_batches <- function(x, group_by, call) {
     if (length(single)) {
       scoom_warn(
         c(
-          "{length(single)} batch{?es} of {.field {name}} {?has/have} one cell: {.val {head_of(single, 5)}}.",
+          "{length(single)} batch{?es} of {.field {name}} {cli::qty(length(single))}{?has/have} one cell: {.val {head_of(single, 5)}}.",
           i = "What sets a batch apart can't be told from one cell; the ridge keeps its correction small."
         ),
         class = "small_batches",

@@ -44,7 +44,9 @@
 #' More components than genes or cells allow are an error of class
 #' `scoom_error_too_many_components`, values that are `NaN` or infinite
 #' `scoom_error_invalid_values`, and a covariance that is too large for the workers of
-#' `BPPARAM` `scoom_error_over_budget`.
+#' `BPPARAM` `scoom_error_over_budget`. Counts that are not normalised are a message of class
+#' `scoom_message_not_normalized`, components without variance, which constant genes or
+#' few different cells leave, a warning of class `scoom_warning_no_variance`.
 #'
 #' @inheritParams calc_qc_metrics
 #' @param n_comps The number of components; fewer than there are cells and genes.
@@ -122,6 +124,7 @@ run_pca <- function(
   } else {
     pca_on_workers(x, recipe, n_comps, BPPARAM, run, call)
   }
+  warn_flat(found$variance, found$total_variance, call)
   scale <- Find(\(op) op$op == "scale", recipe$ops)
   params <- list(
     n_comps = as.integer(n_comps),
@@ -433,6 +436,33 @@ check_covariance_fits <- function(recipe, x, call) {
     ),
     class = "over_budget",
     call = call
+  )
+}
+
+# Components beyond the rank of the values, whose variance is rounding.
+warn_flat <- function(variance, total, call) {
+  flat <- sum(variance <= 1e-14 * total)
+  if (flat == 0) {
+    return(invisible())
+  }
+  n <- length(variance)
+  scoom_warn(
+    c(
+      if (total > 0) {
+        "{flat} of {n} component{cli::qty(n)}{?s} {cli::qty(flat)}{?has/have} no variance."
+      } else {
+        "The components have no variance."
+      },
+      x = if (total > 0) {
+        "{counted(n - flat, 'component')} {cli::qty(n - flat)}{?holds/hold} all that the genes vary."
+      } else {
+        "None of the genes that are used varies."
+      },
+      i = if (total > 0) "Use fewer {.arg n_comps}." else "Use other genes."
+    ),
+    class = "no_variance",
+    call = call,
+    n_components = flat
   )
 }
 

@@ -262,7 +262,8 @@ run_step <- function(x, name, args, run) {
     calc_qc_metrics = {
       bounds <- args[intersect(names(args), names(cell_conditions(list())))]
       args <- args[setdiff(names(args), names(bounds))]
-      inject(qc_within(x, bounds, !!!args, !!!run))
+      call <- quote(calc_qc_metrics())
+      inject(qc_within(x, bounds, !!!args, !!!run, call = call))
     },
     filter_cells = keep_within(x, args),
     filter_genes = if (length(args)) {
@@ -306,7 +307,7 @@ keep_within <- function(x, bounds) {
         x = "None of {format_count(n_obs(x))} meets {.code {vapply(conditions, deparse1, '')}}."
       ),
       class = "no_cells",
-      call = caller_env()
+      call = quote(filter_cells())
     )
   }
   y

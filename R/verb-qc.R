@@ -271,7 +271,7 @@ warn_absent_genes <- function(absent, name, genes, call) {
   }
   scoom_warn(
     c(
-      "{length(absent)} gene{?s} of the set {.field {name}} {?is/are} not there: {.val {head_of(absent, 5)}}.",
+      "{length(absent)} gene{?s} of the set {.field {name}} {cli::qty(length(absent))}{?is/are} not there: {.val {head_of(absent, 5)}}.",
       did_you_mean(absent[[1]], genes)
     ),
     class = "genes_absent",

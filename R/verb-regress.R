@@ -70,7 +70,7 @@ regress_out <- function(
     scoom_abort(
       c(
         "There are too few cells to regress on {.field {covariates}}.",
-        x = "{counted(n_obs(x), 'cell')} leave nothing after {counted(n_coefficients, 'coefficient')}."
+        x = "{counted(n_obs(x), 'cell')} {cli::qty(n_obs(x))}{?leaves/leave} nothing after {counted(n_coefficients, 'coefficient')}."
       ),
       class = "too_few_cells",
       call = call

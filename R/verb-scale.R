@@ -15,6 +15,9 @@
 #' the same cells, otherwise from one pass over the file when they are first
 #' needed. Tests such as [find_markers()] leave scaling out.
 #'
+#' Scaling twice is an error of class `scoom_error_already_scaled`; a file whose first values
+#' are negative may hold scaled values, and a message of class `scoom_message_looks_scaled` says so.
+#'
 #' Memory: 16 bytes per gene; that of the pass is in [find_variable_genes()]. What is
 #' computed on a scaled matrix stays sparse, but `as.matrix(x$X)` is dense, and
 #' `as(x$X, "dgCMatrix")` an error of class `scoom_error_not_sparse`.
@@ -44,12 +47,30 @@ scale_genes <- function(x, zero_center = TRUE, max_value = NULL) {
     zero_center = zero_center,
     max_value = if (!is.null(max_value)) as.double(max_value)
   )
+  note_scaled(x, x_recipe(x, call), call)
   known <- known_moments(x, call)
   if (!is.null(known)) {
     op$mean <- known$mean
     op$sd <- known$sd
   }
   add_op(x, op, call)
+}
+
+# Counts and logarithms have no negative values, z-scores have. A chain of either is not
+# looked at: its verbs have refused them.
+note_scaled <- function(x, recipe, call) {
+  ours <- !vapply(recipe$ops, is_count_op, NA)
+  seen <- if (!any(ours)) peek_values(x, recipe, call)
+  if (is.null(seen$check$negative$first)) {
+    return(invisible())
+  }
+  scoom_inform(
+    c(
+      "!" = "{.field X} has negative values: it may be scaled already.",
+      i = "{.fn run_pca} takes it as it is."
+    ),
+    class = "looks_scaled"
+  )
 }
 
 # Means and deviations of the genes selected now, if the same cells were read.

@@ -379,7 +379,7 @@ draw_controls <- function(means, pool, sets, draw, call) {
     if (n_empty > 0) {
       scoom_warn(
         c(
-          "{n_empty} bin{?s} of the set {.field {name}} {?has/have} no control genes.",
+          "{n_empty} bin{?s} of the set {.field {name}} {cli::qty(n_empty)}{?has/have} no control genes.",
           i = "Fewer {.arg n_bins} or a larger {.arg gene_pool} give larger bins."
         ),
         class = "empty_bins",

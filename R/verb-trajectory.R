@@ -187,6 +187,7 @@ run_dpt <- function(
 }
 
 root_cell <- function(x, root, call) {
+  check_given(root, "one cell, by name or position", "root", call)
   if (!is_string(root) && !is_integerish(root, n = 1, finite = TRUE)) {
     abort_type(root, "one cell, by name or position", "root", call)
   }

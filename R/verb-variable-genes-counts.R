@@ -52,14 +52,14 @@ counts_plan <- function(x, layer, flavor, call) {
   plan$ops <- Filter(is_count_op, plan$ops)
   plan["stored_log"] <- list(NULL)
   seen <- peek_values(x, recipe, call)
+  if (!is.null(seen)) {
+    check_first_values(seen, x, call)
+  }
   marked <- !is.null(stored_log(x, recipe, call))
   is_log <- is_true(seen$is_log_normalized) ||
     !is.null(seen) && looks_logged(seen)
   if (marked || is_log) {
     abort_logs(x, layer, flavor, marked, call)
-  }
-  if (!is.null(seen)) {
-    check_first_values(seen, x, call)
   }
   plan
 }

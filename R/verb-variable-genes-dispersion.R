@@ -66,7 +66,7 @@ log_plan <- function(x, layer, flavor, call = caller_env()) {
     \(op) op$op %in% c("normalize", "log1p"),
     NA
   ))
-  if (in_chain || !is.null(plan$stored_log)) {
+  if (in_chain) {
     return(plan)
   }
   recipe <- if (is.null(layer)) {
@@ -75,12 +75,18 @@ log_plan <- function(x, layer, flavor, call = caller_env()) {
     layer_recipe(x, layer, call)
   }
   seen <- peek_values(x, recipe, call)
+  if (!is.null(seen)) {
+    check_first_values(seen, x, call)
+  }
+  # A file may say that logarithms were taken, and hold what was scaled afterwards.
+  if (!is.null(plan$stored_log)) {
+    return(plan)
+  }
   is_log <- is_true(seen$is_log_normalized) ||
     !is.null(seen) && looks_logged(seen)
   if (!is_log) {
     abort_not_logged(seen, layer, flavor, call)
   }
-  check_first_values(seen, x, call)
   scoom_inform(
     c(
       i = "The file does not say what its values are; they are taken for natural logarithms."

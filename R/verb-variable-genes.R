@@ -342,7 +342,7 @@ resolve_batches <- function(x, batch_key, call) {
     scoom_abort(
       c(
         "No batch has two cells.",
-        x = "{.arg batch_key} has {format_count(length(small))} batch{?es} for {format_count(n_obs(x))} cells.",
+        x = "{.arg batch_key} has {length(small)} batch{?es} for {counted(n_obs(x), 'cell')}.",
         i = "Variances need at least two cells of a batch."
       ),
       class = "too_few_cells",

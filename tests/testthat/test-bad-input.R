@@ -388,6 +388,104 @@ test_that("directives and braces in paths, names and values are only text", {
   expect_refused(open_h5ad(path), "not_hdf5", odd)
 })
 
+test_that("what is logged or scaled already is named, whatever holds it", {
+  withr::local_options(scoom.quiet = TRUE)
+  counts <- as.matrix(open_example()$X[1:40, 1:30])
+  logs <- log1p(counts / pmax(rowSums(counts), 1) * 1e4)
+  logged <- object_of(unname(logs))
+  z <- scale(logs)
+  z[!is.finite(z)] <- 0
+  scaled <- object_of(unname(z))
+  chain <- scale_genes(log1p(normalize_total(object_of(counts), 1e4)))
+  # name -> verb, classes for logarithms, z-scores and a chain that scales; NA for none.
+  cases <- list(
+    list(normalize_total, "already_logged", "invalid_values", "already_logged"),
+    list(log1p, "already_logged", "invalid_values", "already_logged"),
+    list(
+      normalize_pearson_residuals,
+      "already_logged",
+      "invalid_values",
+      "already_scaled"
+    ),
+    list(
+      \(x) downsample_counts(x, 10),
+      "not_counts",
+      "invalid_values",
+      "not_counts"
+    ),
+    list(
+      \(x) find_variable_genes(x, flavor = "seurat_v3", n_top = 5),
+      "not_counts",
+      "invalid_values",
+      NA
+    ),
+    list(\(x) find_variable_genes(x, n_top = 5), NA, "invalid_values", NA),
+    list(
+      \(x) find_doublets(x, n_comps = 2),
+      "not_counts",
+      "invalid_values",
+      NA
+    ),
+    list(scale_genes, NA, NA, "already_scaled"),
+    list(
+      \(x) run_pipeline(x, n_comps = 5, n_neighbors = 5, min_genes = 1),
+      "already_logged",
+      "invalid_values",
+      "already_processed"
+    )
+  )
+  objects <- list(logged, scaled, chain)
+  for (case in cases) {
+    for (k in seq_along(objects)) {
+      run <- \() suppressWarnings(case[[1]](objects[[k]]))
+      if (is.na(case[[k + 1]])) {
+        expect_no_error(run())
+      } else {
+        expect_refused(run(), case[[k + 1]])
+      }
+    }
+  }
+})
+
+test_that("messages count what they are about", {
+  withr::local_options(scoom.quiet = TRUE)
+  x <- logged(open_example()[1:60, 1:100])
+  x$obs$batch <- rep_len(c("a", "b", "c", "c"), 60)
+  x$obs$age <- seq_len(60)
+  x$obs$share <- seq_len(60) / 7
+  expect_warning(
+    score_genes(x, list(a = c(var_names(x)[1:9], "u", "v")), n_bins = 3),
+    "2 genes of the set a are not there"
+  )
+  expect_refused(
+    combat(x[1:3, ], "batch"),
+    "small_batch",
+    "\"c\" of batch have one"
+  )
+  expect_refused(
+    combat(x[c(1, 3, 4), ], "batch"),
+    "small_batch",
+    "\"a\" of batch has one"
+  )
+  expect_refused(combat(x, "share"), "invalid_group", "not whole")
+  expect_refused(regress_out(x[1, ], "age"), "too_few_cells", "1 cell leaves")
+  expect_refused(
+    find_variable_genes(x[1:3, ], n_top = 5, batch_key = "batch"),
+    "too_few_cells",
+    "3 batches for 3 cells"
+  )
+  y <- suppressMessages(run_pca(x, 3))[c(1, 2, 3, 4, 7, 8, 11, 12), ]
+  y$obs$batch[5:8] <- "c"
+  expect_warning(
+    suppressWarnings(
+      run_harmony(y, "batch", n_clusters = 1),
+      classes = "scoom_warning_not_converged"
+    ),
+    "2 batches of batch have one cell",
+    class = "scoom_warning_small_batches"
+  )
+})
+
 test_that("a failure leaves the object, options and the random seed alone", {
   x <- logged(open_example())
   before <- x

@@ -97,6 +97,14 @@ test_that("an error in a worker has its class", {
   expect_error(col_vars(x$X, BPPARAM = 2), class = "scoom_error_invalid_input")
 })
 
+test_that("a missing package of workers is named with what installs it", {
+  expect_missing_package(
+    col_vars(open_example()$X, BPPARAM = 2),
+    "BiocParallel",
+    "BiocManager::install"
+  )
+})
+
 test_that("objects work in a forked process", {
   skip_on_os("windows")
   x <- open_example()

@@ -314,6 +314,49 @@ test_that("what is asked for in vain is said", {
   expect_error(run_pca(none), class = "scoom_error_invalid_input")
 })
 
+test_that("components without variance are a warning", {
+  local_quiet()
+  flat <- "scoom_warning_no_variance"
+  constant <- object_of(matrix(3, 30, 10))
+  for (x in list(
+    constant,
+    scale_genes(constant),
+    object_of(matrix(0, 30, 10))
+  )) {
+    expect_warning(y <- run_pca(x, 2), "None of the genes", class = flat)
+    expect_identical(y$uns$pca$total_variance, 0)
+    expect_true(all(y$obsm$X_pca == 0))
+  }
+  # Two genes of ten vary.
+  values <- matrix(1, 30, 10)
+  values[, c(2, 7)] <- stats::rpois(60, 5)
+  expect_warning(
+    y <- run_pca(object_of(values), 4),
+    "2 of 4 components have no variance",
+    class = flat
+  )
+  oracle <- stats::prcomp(values)$sdev[1:2]^2
+  expect_equal(y$uns$pca$variance, c(oracle, 0, 0), tolerance = 1e-10)
+  expect_no_warning(run_pca(object_of(values), 2))
+  # Three different cells span two dimensions.
+  few <- object_of(small_counts()[rep(1:3, 10), ])
+  expect_warning(run_pca(few, 3), "1 of 3 components has", class = flat)
+  expect_no_warning(run_pca(pca_example(), 30))
+})
+
+test_that("z-scores that a file holds are taken as they are", {
+  local_quiet()
+  z <- scale(small_counts())
+  z <- z[, colSums(is.na(z)) == 0]
+  x <- object_of(z)
+  withr::local_options(scoom.quiet = FALSE)
+  expect_no_message(
+    y <- run_pca(x, 3),
+    class = "scoom_message_not_normalized"
+  )
+  expect_equal(y$uns$pca$variance, stats::prcomp(z)$sdev[1:3]^2)
+})
+
 test_that("values that are not finite are an error, here and in workers", {
   x <- open_h5ad(fixture_path("nonfinite"))
   expect_error(

@@ -74,3 +74,18 @@ test_that("arguments are checked, and scaling twice is an error", {
     class = "scoom_error_already_scaled"
   )
 })
+
+test_that("values that may be scaled already are pointed out", {
+  z <- scale(small_counts())
+  z <- z[, colSums(is.na(z)) == 0]
+  told <- "scoom_message_looks_scaled"
+  expect_message(y <- scale_genes(object_of(z)), class = told)
+  # They are scaled all the same, which changes nothing.
+  expect_equal(dense(y), unname(z[,]), tolerance = 1e-12, ignore_attr = TRUE)
+  counts <- object_of(small_counts())
+  expect_no_message(scale_genes(counts), class = told)
+  chain <- log1p(normalize_total(counts, target_sum = 10))
+  expect_no_message(scale_genes(chain), class = told)
+  residuals <- quietly(normalize_pearson_residuals(counts))
+  expect_no_message(scale_genes(residuals), class = told)
+})

@@ -160,6 +160,11 @@ test_that("bad input is refused", {
     run_paga(x, group_by = "nothing")
     run_paga(x, group_by = rep("all", 90))
   })
+  expect_error(
+    run_dpt(x),
+    "root.*missing",
+    class = "scoom_error_invalid_input"
+  )
   # Far apart cells of a selection have no neighbours left.
   few <- x[c(1, 50, 90), ]
   expect_error(
