@@ -80,34 +80,33 @@ test_that("threads and fresh worker processes give the same bits, verb by verb",
   withr::local_envvar(
     R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep)
   )
-  x <- open_wide()
-  info <- rs_unwrap(rs_plan_info(scoom_plan(x), scoom_ctx()))
-  expect_gte(info$n_ranges, 2)
   snow <- BiocParallel::SnowParam(2)
   BiocParallel::bpstart(snow)
   withr::defer(BiocParallel::bpstop(snow))
-  for (name in names(running_verbs())) {
-    verb <- running_verbs()[[name]]
-    one <- verb(x, threads = 1)
-    expect_identical(verb(x, threads = 2), one, info = name)
-    expect_identical(verb(x, threads = 4), one, info = name)
-    expect_identical(verb(x, BPPARAM = snow), one, info = name)
-  }
-  # Sparse rows and columns, cut finer than files are.
-  withr::local_options(scoom.range_values = 1000)
-  for (storage in c("engine-csr", "engine-csc", "engine-dense")) {
-    x <- open_fixture(storage)
+  expect_same_bits <- function(x, names, n_ranges, label) {
     x$obs$group <- rep(c("a", "b", "c", "b"), length.out = n_obs(x))
     info <- rs_unwrap(rs_plan_info(scoom_plan(x), scoom_ctx()))
-    expect_gte(info$n_ranges, 4)
-    for (name in names(running_verbs())) {
+    expect_gte(info$n_ranges, n_ranges)
+    for (name in names) {
       verb <- running_verbs()[[name]]
-      label <- paste(storage, name)
+      label <- paste(label, name)
       one <- verb(x, threads = 1)
       expect_identical(verb(x, threads = 2), one, info = label)
       expect_identical(verb(x, threads = 4), one, info = label)
       expect_identical(verb(x, BPPARAM = snow), one, info = label)
     }
+  }
+  # The grid as it is; a pass of each kind, since one over so many values takes seconds.
+  kinds <- c("calc_qc_metrics", "run_pca", "pseudobulk")
+  expect_same_bits(open_wide(), kinds, 2, "wide")
+  # Every verb on more ranges of a smaller file.
+  withr::local_options(scoom.range_values = 1e5)
+  expect_same_bits(open_example(), names(running_verbs()), 6, "example")
+  # Sparse rows and columns, cut finer than files are.
+  withr::local_options(scoom.range_values = 1000)
+  for (storage in c("engine-csr", "engine-csc", "engine-dense")) {
+    x <- open_fixture(storage)
+    expect_same_bits(x, names(running_verbs()), 4, storage)
   }
 })
 
