@@ -568,7 +568,7 @@ save_whole <- function(x, path) {
 
 # The value of some code, and what it took.
 measure <- function(code) {
-  gc()
+  settle_memory()
   told <- reset_peak_memory()
   before <- if (told) memory_status("VmRSS")
   reads <- file_reads()
@@ -586,6 +586,9 @@ measure <- function(code) {
   )
   list(value = value, report = report)
 }
+
+# What steps before have left is no part of what one takes.
+settle_memory <- function() gc()
 
 # How often matrices were read from their files in this session.
 file_reads <- function() rs_unwrap(rs_plan_reads())

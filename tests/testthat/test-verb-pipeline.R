@@ -11,8 +11,23 @@ by_hand <- function(x, n_top, n_comps) {
     find_neighbors()
 }
 
+# Collecting garbage before each step takes most of a short run, and matters for the peaks of
+# memory alone.
+local_no_gc <- function(env = parent.frame()) {
+  scoom <- asNamespace("scoom")
+  replace <- function(value) {
+    unlockBinding("settle_memory", scoom)
+    assign("settle_memory", value, scoom)
+    lockBinding("settle_memory", scoom)
+  }
+  real <- scoom$settle_memory
+  replace(\() NULL)
+  withr::defer(replace(real), env)
+}
+
 # A quick pipeline on some cells of the example.
 quick_pipeline <- function(x, ...) {
+  local_no_gc()
   run_pipeline(
     x,
     n_top = 300,
@@ -69,6 +84,7 @@ test_that("pbmc3k takes three passes and comes out as verb by verb", {
 
 test_that("the example takes at most four passes within any budget", {
   local_quiet()
+  local_no_gc()
   run <- function() {
     run_pipeline(open_example(), n_top = 100, n_comps = 10, until = "run_pca")
   }
@@ -115,6 +131,7 @@ test_that("columns on disk are read as often as they are", {
 
 test_that("bounds reach the pass that counts genes", {
   local_quiet()
+  local_no_gc()
   x <- open_example()[1:800, ]
   bounds <- list(
     list(min_genes = 330),
@@ -160,6 +177,7 @@ test_that("threads and workers give the same bits", {
 
 test_that("it goes on where it stopped", {
   skip_without_graph_packages()
+  local_no_gc()
   path <- withr::local_tempfile(fileext = ".rds")
   x <- open_example()[1:500, ]
   ran <- steps_run(y <- quick_pipeline(x, until = "run_pca", save = path))
@@ -179,6 +197,7 @@ test_that("it goes on where it stopped", {
 
 test_that("a step that fails leaves what was done before", {
   skip_without_graph_packages()
+  local_no_gc()
   path <- withr::local_tempfile(fileext = ".rds")
   x <- open_example()[1:500, ]
   bad <- list(run_umap = list(n_epochs = 10, init = matrix(0, 3, 2)))
@@ -197,6 +216,7 @@ test_that("a step that fails leaves what was done before", {
 
 test_that("a changed setting runs again from its step", {
   skip_without_graph_packages()
+  local_no_gc()
   x <- open_example()[1:500, ]
   local_quiet()
   y <- quick_pipeline(x)
