@@ -336,3 +336,82 @@ test_that("the chain says what it does, and what that costs", {
   )
   expect_equal(bytes(after, "run_pca"), bytes(before, "run_pca"))
 })
+
+# What leaves no zeros is never held as a whole: 4,000 cells and 8,192 genes would be 262 MB.
+test_that("residuals and corrected values stay within the memory that is explained", {
+  skip_if_not(reset_peak_memory())
+  local_quiet()
+  withr::local_options(scoom.memory = "32MB", scoom.threads = 1)
+  counts <- \(gene, cell) (gene * 7 + cell * 13 + (gene * cell) %% 17) %% 11
+  x <- open_h5ad(local_wide_h5ad(4000, counts))
+  x$obs$batch <- rep_len(c("a", "b", "c"), n_obs(x))
+  x$obs$age <- seq_len(n_obs(x)) %% 37
+  logs <- log1p(normalize_total(x, target_sum = 1e4))
+  explained <- function(x, verb, ...) {
+    capture.output(e <- explain_plan(x, verb, ...))
+    e$verbs$memory_bytes / 1e6
+  }
+  dense_mb <- 8 * prod(dim(x)) / 1e6
+  # Tables of genes that R holds meanwhile, in and out of the engine, and what its
+  # allocator keeps between calls.
+  of_genes <- 20 * 8 * 3 * n_vars(x) / 1e6
+  slack <- 16 + of_genes
+  expect_within <- function(code, bound) {
+    measured <- measure(code)
+    expect_lt(measured$report$peak_mb, bound + slack)
+    expect_lt(measured$report$peak_mb, dense_mb / 2)
+    measured$value
+  }
+  # Buffers that the first read leaves behind are no part of what follows.
+  col_vars(x$X)
+  made <- list(
+    expect_within(
+      normalize_pearson_residuals(x),
+      explained(x, "normalize_pearson_residuals")
+    ),
+    expect_within(regress_out(logs, "age"), explained(logs, "regress_out")),
+    expect_within(
+      combat(logs, "batch", "age"),
+      explained(logs, "combat", n_groups = 3)
+    )
+  )
+  for (y in made) {
+    expect_true(is_dense_recipe(x_recipe(y)))
+    # A pass over all of the values.
+    variance <- expect_within(col_vars(y$X), explained(y, "colSums"))
+    expect_true(all(variance > 0))
+  }
+})
+
+test_that("genes are fitted in as many reads as are explained", {
+  local_quiet()
+  withr::local_options(scoom.memory = "1MB", scoom.threads = 1)
+  x <- log1p(normalize_total(open_example(), target_sum = 1e4))
+  columns <- withr::with_seed(1, matrix(stats::rnorm(6 * n_obs(x)), ncol = 6))
+  names <- paste0("covariate", 1:6)
+  for (k in 1:6) {
+    x$obs[[names[[k]]]] <- columns[, k]
+  }
+  reads_of <- function(code) {
+    before <- file_reads()
+    force(code)
+    file_reads() - before
+  }
+  explained <- function(verb, ...) {
+    capture.output(e <- explain_plan(x, verb, ...))
+    e$verbs$passes
+  }
+  # 80 bytes a gene with six columns, 40 a batch with one; partials of four runs in half of
+  # the budget.
+  wanted <- ceiling(80 * 2000 * 4 / 5e5)
+  expect_identical(explained("regress_out"), wanted)
+  expect_equal(reads_of(regress_out(x, names)), wanted, tolerance = 1e-6)
+  n_batches <- length(unique(x$obs$donor))
+  wanted <- ceiling(40 * n_batches * 2000 * 4 / 5e5)
+  expect_identical(explained("combat", n_groups = n_batches), wanted)
+  expect_equal(
+    reads_of(combat(x, "donor", names[[1]])),
+    wanted,
+    tolerance = 1e-6
+  )
+})
