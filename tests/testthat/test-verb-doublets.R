@@ -71,10 +71,17 @@ test_that("scores of samples are scanpy's", {
   )
   wanted <- reference_table("doublets", "kang2018")
   # Where cells and doublets coincide (a doublet of one cell with itself), which of them
-  # is the last neighbour is a matter of order; a few of 200 cells.
-  expect_gt(same(x$obs$doublet_score, wanted$score), 0.98)
+  # is the last neighbour is a matter of order: 16 of 1,971 cells have a neighbour more or
+  # less that is simulated, and the rank correlation is 0.9987 for it.
+  expect_gt(same(x$obs$doublet_score, wanted$score), 0.99)
   rho <- stats::cor(x$obs$doublet_score, wanted$score, method = "spearman")
-  expect_gt(rho, 0.998)
+  expect_gt(rho, 0.9985)
+  # Samples without such a doublet agree in every cell.
+  with_itself <- samples[parents[parents[, 1] == parents[, 2], 1]]
+  without_itself <- setdiff(batches, with_itself)
+  expect_gte(length(without_itself), 2)
+  of <- samples %in% without_itself
+  expect_equal(x$obs$doublet_score[of], wanted$score[of], tolerance = 1e-10)
   expect_named(x$uns$scrublet$batches, batches)
   all <- reference_table("doublets", "kang2018_simulated")$score
   batch <- reference_table("doublets", "kang2018_parents")$batch + 1
