@@ -515,6 +515,8 @@ pipeline_start <- function(x, record, call) {
       call = call
     )
   }
+  # What the file holds shows in its first values, before a pass is spent on them.
+  check_normalizable(x, call)
   x
 }
 

@@ -469,7 +469,20 @@ score_cell_cycle <- function(
     }
   }
   sets <- list(S_score = s_genes, G2M_score = g2m_genes)
-  x <- score_genes(x, sets, method = method, ctrl_size = ctrl_size, ...)
+  x <- try_fetch(
+    score_genes(x, sets, method = method, ctrl_size = ctrl_size, ...),
+    scoom_error_empty_gene_set = function(e) {
+      scoom_abort(
+        c(
+          "There are no genes of the cell cycle.",
+          i = "{.code cell_cycle_genes(\"mouse\")} has the names of the mouse; {.arg s_genes} and {.arg g2m_genes} take others."
+        ),
+        class = "empty_gene_set",
+        call = call,
+        parent = e
+      )
+    }
+  )
   s <- obs_column(x, "S_score", call)
   g2m <- obs_column(x, "G2M_score", call)
   phase <- ifelse(g2m > s, "G2M", "S")

@@ -447,6 +447,29 @@ test_that("what is logged or scaled already is named, whatever holds it", {
   }
 })
 
+test_that("a pipeline looks at the values before it spends a pass on them", {
+  withr::local_options(scoom.quiet = TRUE)
+  counts <- as.matrix(open_example()$X[1:40, 1:30])
+  logs <- log1p(counts / pmax(rowSums(counts), 1) * 1e4)
+  error <- expect_refused(
+    run_pipeline(object_of(unname(logs)), n_comps = 5, n_neighbors = 5),
+    "already_logged",
+    "logarithms"
+  )
+  expect_identical(as.character(conditionCall(error)[[1]]), "run_pipeline")
+})
+
+test_that("names of another species are pointed out for the cell cycle", {
+  withr::local_options(scoom.quiet = TRUE)
+  x <- logged(open_example()[1:60, 1:100])
+  error <- suppressWarnings(expect_refused(
+    score_cell_cycle(x),
+    "empty_gene_set",
+    "mouse"
+  ))
+  expect_identical(as.character(conditionCall(error)[[1]]), "score_cell_cycle")
+})
+
 test_that("messages count what they are about", {
   withr::local_options(scoom.quiet = TRUE)
   x <- logged(open_example()[1:60, 1:100])

@@ -147,6 +147,12 @@ test_that("impossible requests are errors that say so", {
   missing <- list(group = rep(NA, n_obs(x)))
   expect_error(pseudobulk(x, missing), class = "scoom_error_invalid_group")
   expect_error(as_SummarizedExperiment(1), class = "scoom_error_invalid_input")
+  pb <- pseudobulk(open_example(), "donor")
+  expect_missing_package(
+    as_SummarizedExperiment(pb),
+    "SummarizedExperiment",
+    "BiocManager::install"
+  )
 })
 
 test_that("printing and subsetting", {
