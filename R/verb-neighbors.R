@@ -8,14 +8,15 @@
 #'    `method`:
 #'    * `"exact"` compares all pairs. The result does not depend on threads or
 #'      machine, to the last bit; cells at the same distance are ordered by
-#'      position. A product in float32 rules out, with a rigorous bound, nearly
-#'      all pairs, so that 100,000 cells take seconds.
+#'      position. Products of a few leading dimensions in float32 rule out, with a
+#'      rigorous bound, nearly all pairs, and groups of cells that are far apart are not compared: 100,000
+#'      cells take five to ten seconds on two cores, and a hundred times that for ten times the cells.
 #'    * `"hnsw"` builds a hierarchical navigable small world graph with the package
 #'      RcppHNSW, on one thread so that it is the same each time, and searches it on
 #'      all. Distances are computed anew in float64. Its recall, the share of true neighbours found,
 #'      is above 0.98 at the defaults (`M = 16`, `ef = 200`) on 50 components
 #'      of single-cell data (a test holds it to that).
-#'    * `"auto"` is exact up to 300,000 cells, where both take about as long on two
+#'    * `"auto"` is exact up to a million cells, where both take about as long on two
 #'      cores, and `"hnsw"` beyond where the metric and the package allow it. Where there are more
 #'      cores, or time, `"exact"` is worth asking for.
 #' 2. Connectivities, a symmetric weight of each edge:
@@ -29,7 +30,7 @@
 #'    * `"snn"`: the Jaccard index of the neighbourhoods, themselves included, as
 #'      Seurat; less than `prune` is zero. Seurat's default for `n_neighbors` is 20.
 #'
-#' Memory: for n cells, d dimensions and k neighbours \eqn{8 n d + 12 n k} bytes for the
+#' Memory: for n cells, d dimensions and k neighbours \eqn{12 n d + 12 n k} bytes for the
 #' search and about \eqn{60 n k} for the graph, which is part of the result. `"hnsw"` holds
 #' \eqn{n (4 d + 150)} bytes more.
 #'
@@ -214,7 +215,7 @@ check_finite <- function(rep, use_rep, call) {
 # Searching ----------------------------------------------------------------------
 
 # Cells up to which all pairs are compared by default.
-exact_limit <- function() 3e5
+exact_limit <- function() 1e6
 
 search_method <- function(method, metric, n, call) {
   by_hnsw <- metric != "manhattan"

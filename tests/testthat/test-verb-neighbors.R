@@ -151,10 +151,10 @@ test_that("hnsw finds the neighbours, whatever the threads", {
 
 test_that("auto compares all pairs while that is quick", {
   expect_equal(search_method("auto", "euclidean", 1e5), "exact")
-  expect_equal(search_method("auto", "euclidean", 3e5), "exact")
+  expect_equal(search_method("auto", "euclidean", 1e6), "exact")
   expect_equal(search_method("auto", "manhattan", 1e7), "exact")
   skip_if_not_installed("RcppHNSW")
-  expect_equal(search_method("auto", "euclidean", 3e5 + 1), "hnsw")
+  expect_equal(search_method("auto", "euclidean", 1e6 + 1), "hnsw")
 })
 
 test_that("a graph in pieces is reported", {
