@@ -157,6 +157,14 @@ rs_graph_paga <- function(args) .Call(wrap__rs_graph_paga, args)
 #' @noRd
 rs_graph_transfer <- function(args, ctx) .Call(wrap__rs_graph_transfer, args, ctx)
 
+#' UMAP of the neighbours in a matrix of distances (`p`, `i`, `x` of its columns): cells in
+#' rows, or `NULL` where cells have different numbers of neighbours.
+#'
+#' `args`: `start` in columns, `n_dims`, `min_dist`, `spread`, `n_epochs` or `NULL`,
+#' `learning_rate`, `negative_samples`, `repulsion`, `seed`.
+#' @noRd
+rs_graph_umap <- function(args, ctx) .Call(wrap__rs_graph_umap, args, ctx)
+
 #' Ends in the way that `how` names, so that tests can see each of them from R:
 #' `"ok"`, `"error"`, `"panic"`, `"worker_panic"`, or `"wait"`, which works for
 #' `seconds` unless interrupted and reports to `progress`.

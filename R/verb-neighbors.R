@@ -345,7 +345,7 @@ graph_matrix <- function(x, key, what, call = caller_env()) {
 }
 
 graph_args <- function(graph, ...) {
-  list(p = graph@p, i = graph@i, x = graph@x, ...)
+  list2(p = graph@p, i = graph@i, x = graph@x, ...)
 }
 
 graph_components <- function(graph, call = caller_env()) {
@@ -357,17 +357,21 @@ neighbor_table <- function(x, key, call = caller_env()) {
   distances <- graph_matrix(x, key, "distances", call)
   found <- rs_unwrap(rs_graph_table(graph_args(distances)), call)
   if (is.null(found$index) || !length(found$index)) {
-    scoom_abort(
-      c(
-        "The graph of neighbours is not complete.",
-        x = "Cells have different numbers of neighbours.",
-        i = "Were cells selected since {.fn find_neighbors}? Run it again."
-      ),
-      class = "incomplete_graph",
-      call = call
-    )
+    abort_incomplete_graph(call)
   }
   lapply(found, matrix, nrow = n_obs(x))
+}
+
+abort_incomplete_graph <- function(call) {
+  scoom_abort(
+    c(
+      "The graph of neighbours is not complete.",
+      x = "Cells have different numbers of neighbours.",
+      i = "Were cells selected since {.fn find_neighbors}? Run it again."
+    ),
+    class = "incomplete_graph",
+    call = call
+  )
 }
 
 note_components <- function(n, what, key) {

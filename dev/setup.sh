@@ -150,4 +150,4 @@ r_install required testthat knitr rmarkdown withr jsonlite
 r_install optional ggplot2 SingleCellExperiment SummarizedExperiment S4Vectors \
   BiocGenerics DelayedArray MatrixGenerics SeuratObject Seurat BiocParallel \
   rhdf5 hdf5r HDF5Array \
-  edgeR limma statmod DESeq2 glmGamPoi scran igraph uwot RcppHNSW Rtsne
+  edgeR limma statmod DESeq2 glmGamPoi scran igraph RcppHNSW Rtsne

@@ -39,7 +39,6 @@ quick_pipeline <- function(x, ...) {
 
 skip_without_graph_packages <- function() {
   skip_if_not_installed("igraph")
-  skip_if_not_installed("uwot")
 }
 
 # The steps that a call has run, by its messages.
@@ -314,7 +313,6 @@ test_that("what can be checked is checked before anything is read", {
     run_pipeline(data.frame())
   })
   expect_missing_package(run_pipeline(x), "igraph")
-  expect_missing_package(run_pipeline(x), "uwot")
   expect_error(
     run_pipeline(x[1:30, ], n_comps = 50),
     class = "scoom_error_too_many_components"

@@ -1,5 +1,4 @@
 test_that("neighbours stay together as with umap-learn", {
-  skip_if_not_installed("uwot")
   reference <- reference_index("graph")$pbmc3k
   x <- pbmc3k_components() |> find_neighbors() |> run_umap()
   layout <- x$obsm$X_umap
@@ -10,7 +9,6 @@ test_that("neighbours stay together as with umap-learn", {
 })
 
 test_that("neighbours stay together as in a published layout", {
-  skip_if_not_installed("uwot")
   x <- open_reduced()
   rep <- x$obsm$X_pca[, 1:30]
   published <- trustworthiness(rep, x$obsm$X_umap)
@@ -19,21 +17,38 @@ test_that("neighbours stay together as in a published layout", {
   expect_gt(found, published - 0.01)
 })
 
+test_that("neighbours stay together as with umap-learn where conditions differ", {
+  reference <- reference_index("graph")$kang2018
+  x <- kang_components() |> find_neighbors() |> run_umap()
+  found <- trustworthiness(x$obsm$X_pca, x$obsm$X_umap)
+  expect_gt(found, min(reference$umap_trustworthiness) - 0.01)
+})
+
+test_that("small groups lie by their relatives", {
+  # As in all layouts of umap-learn: megakaryocytes and dendritic cells are nearer to
+  # monocytes than B cells and T cells are.
+  x <- pbmc3k_components() |> find_neighbors() |> run_umap(threads = 2)
+  type <- as.character(x$obs$louvain)
+  layout <- x$obsm$X_umap[!is.na(type), ]
+  type <- type[!is.na(type)]
+  centers <- rowsum(layout, type) / as.vector(table(type))
+  apart <- as.matrix(stats::dist(centers))["CD14+ Monocytes", ]
+  small <- apart[c("Megakaryocytes", "Dendritic cells")]
+  expect_lt(max(small), min(apart[c("B cells", "CD4 T cells")]))
+})
+
 test_that("a seed gives the same layout, whatever the threads", {
-  skip_if_not_installed("uwot")
   x <- find_neighbors(open_reduced())
-  for (batch in c(FALSE, TRUE)) {
-    layout <- function(...) {
-      run_umap(x, n_epochs = 30, batch = batch, ...)$obsm$X_umap
-    }
-    withr::with_seed(1, {
-      before <- get(".Random.seed", globalenv())
-      one <- layout(threads = 1)
-      expect_identical(get(".Random.seed", globalenv()), before)
-    })
-    expect_identical(layout(threads = 2), one)
-    expect_false(identical(layout(seed = 1), one))
+  layout <- function(...) run_umap(x, n_epochs = 30, ...)$obsm$X_umap
+  withr::with_seed(1, {
+    before <- get(".Random.seed", globalenv())
+    one <- layout(threads = 1)
+    expect_identical(get(".Random.seed", globalenv()), before)
+  })
+  for (threads in c(1, 2, 4)) {
+    expect_identical(layout(threads = threads), one)
   }
+  expect_false(identical(layout(seed = 1), one))
 })
 
 test_that("the layout starts from the graph Laplacian", {
@@ -50,7 +65,6 @@ test_that("the layout starts from the graph Laplacian", {
 })
 
 test_that("arguments reach the layout", {
-  skip_if_not_installed("uwot")
   x <- find_neighbors(open_reduced())
   x <- run_umap(
     x,
@@ -65,6 +79,17 @@ test_that("arguments reach the layout", {
   start <- x$obsm$X_pca[, 1:2]
   x <- run_umap(x, n_epochs = 20, init = start)
   expect_equal(x$uns$umap$params$min_dist, 0.5)
+  line <- run_umap(x, n_components = 1, n_epochs = 20)$obsm$X_umap
+  expect_equal(dim(line), c(700, 1))
+  layout <- function(...) run_umap(x, n_epochs = 50, init = start, ...)$obsm$X_umap
+  plain <- layout()
+  expect_false(identical(layout(negative_sample_rate = 2), plain))
+  still <- layout(learning_rate = 0)
+  scaled <- apply(start, 2, \(x) 10 * (x - min(x)) / diff(range(x)))
+  # The noise has deviation 1e-4.
+  expect_lt(max(abs(still - scaled)), 1e-3)
+  extent <- \(m) max(apply(m, 2, \(x) diff(range(x))))
+  expect_lt(extent(layout(repulsion = 0)), extent(plain))
   near <- run_umap(x, n_epochs = 100, init = start, min_dist = 0.01)
   far <- run_umap(x, n_epochs = 100, init = start, min_dist = 1)
   nearest <- \(m) {
@@ -74,7 +99,6 @@ test_that("arguments reach the layout", {
 })
 
 test_that("a graph in pieces starts from the embedding", {
-  skip_if_not_installed("uwot")
   x <- suppressMessages(find_neighbors(blobs(apart = 100), n_neighbors = 8))
   expect_message(
     x <- run_umap(x, n_epochs = 20),
@@ -90,11 +114,12 @@ test_that("bad input is refused", {
   x <- blobs(apart = 1)
   expect_error(run_umap(x), class = "scoom_error_neighbors_missing")
   x <- find_neighbors(x, n_neighbors = 8)
-  expect_missing_package(run_umap(x), "uwot")
-  skip_if_not_installed("uwot")
   expect_snapshot(error = TRUE, {
     run_umap(x, n_components = 0)
+    run_umap(x, n_components = 65)
     run_umap(x, min_dist = 2)
+    run_umap(x, negative_sample_rate = -1)
+    run_umap(x, repulsion = -1)
     run_umap(x, init = "random")
     run_umap(x, init = matrix(0, 3, 2))
     run_umap(x, n_components = 6, init = "rep")

@@ -132,6 +132,16 @@ impl<'r> Args<'r> {
     }
 }
 
+/// R's own integers as positions from zero on, without a copy; `None` where one is
+/// negative or missing.
+pub fn unsigned(slice: &[i32]) -> Option<&[u32]> {
+    if slice.iter().any(|&at| at < 0) {
+        return None;
+    }
+    // SAFETY: both types have the same size and alignment, and all bits are valid.
+    Some(unsafe { std::slice::from_raw_parts(slice.as_ptr().cast(), slice.len()) })
+}
+
 /// One number, whole or not.
 fn number(value: &Robj) -> Option<f64> {
     value.as_real().or_else(|| value.as_integer().map(f64::from))

@@ -4,12 +4,12 @@ use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
 use scoom_core::error::{Error, Result};
 use scoom_core::graph::{
-    Density, DiffusionMap, Kernel, Metric, Neighbors, Points, Sparse, Votes, components,
-    connectivities, diffusion_map, diffusion_pseudotime, exact_neighbors, nearest_among, paga,
-    ranked_neighbors, vote,
+    Curve, Density, Descent, DiffusionMap, Kernel, Metric, Neighbors, Points, Sparse, Table, Votes,
+    components, connectivities, diffusion_map, diffusion_pseudotime, exact_neighbors,
+    nearest_among, paga, ranked_neighbors, umap_layout, vote,
 };
 
-use crate::convert::{Args, named, wrong};
+use crate::convert::{Args, named, unsigned, wrong};
 use crate::guard::guard;
 use crate::plan::with_ctx;
 
@@ -189,6 +189,35 @@ fn rs_graph_transfer(args: Robj, ctx: Robj) -> Robj {
     })
 }
 
+/// UMAP of the neighbours in a matrix of distances (`p`, `i`, `x` of its columns): cells in
+/// rows, or `NULL` where cells have different numbers of neighbours.
+///
+/// `args`: `start` in columns, `n_dims`, `min_dist`, `spread`, `n_epochs` or `NULL`,
+/// `learning_rate`, `negative_samples`, `repulsion`, `seed`.
+/// @noRd
+#[extendr]
+fn rs_graph_umap(args: Robj, ctx: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        let how = Descent {
+            curve: Curve::fitted(args.number("min_dist")?, args.number("spread")?),
+            n_epochs: args.get("n_epochs").map(|_| args.count("n_epochs")).transpose()?,
+            learning_rate: args.number("learning_rate")?,
+            negative_samples: args.count("negative_samples")?,
+            repulsion: args.number("repulsion")?,
+            seed: args.number("seed")? as i64 as u64,
+        };
+        let (start, n_dims) = (args.doubles("start")?, args.count("n_dims")?);
+        let Stored { offsets, columns, values } = Stored::new(&args)?;
+        let Some(neighbors) = Table::from_columns(&offsets, columns, values) else {
+            return Ok(Robj::from(()));
+        };
+        drop(offsets);
+        let layout = with_ctx(&ctx, |ctx| umap_layout(neighbors, start, n_dims, &how, ctx))?;
+        Ok(layout.into())
+    })
+}
+
 fn nearest(args: &Args, ctx: &Ctx) -> Result<Neighbors> {
     let (x, n_obs, k) = (args.doubles("x")?, args.count("n_obs")?, args.count("k")?);
     if n_obs == 0 || x.len() % n_obs != 0 {
@@ -252,28 +281,41 @@ fn position(at: usize) -> Result<i32> {
     })
 }
 
+/// R's matrix (`p`, `i`, `x`), with its columns as rows, where it is.
+struct Stored<'r> {
+    offsets: Vec<usize>,
+    columns: &'r [u32],
+    values: &'r [f64],
+}
+
+impl<'r> Stored<'r> {
+    fn new(args: &Args<'r>) -> Result<Self> {
+        let (p, i, values) = (args.integers("p")?, args.integers("i")?, args.doubles("x")?);
+        let bad = || wrong("p", "is no square sparse matrix");
+        let n = p.len().checked_sub(1).ok_or_else(bad)?;
+        let offsets = p
+            .iter()
+            .map(|&at| usize::try_from(at).map_err(|_| bad()))
+            .collect::<Result<Vec<usize>>>()?;
+        let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+        if offsets[0] != 0 || !rising || offsets[n] != i.len() || i.len() != values.len() {
+            return Err(bad());
+        }
+        let columns = unsigned(i).filter(|i| i.iter().all(|&j| (j as usize) < n));
+        let columns = columns.ok_or_else(bad)?;
+        let sorted =
+            |row: &[usize]| columns[row[0]..row[1]].windows(2).all(|pair| pair[0] < pair[1]);
+        if !offsets.windows(2).all(sorted) {
+            return Err(bad());
+        }
+        Ok(Stored { offsets, columns, values })
+    }
+}
+
 /// A matrix whose rows are the columns of R's (`p`, `i`, `x`).
 fn square(args: &Args) -> Result<Sparse> {
-    let (p, i, x) = (args.integers("p")?, args.integers("i")?, args.doubles("x")?);
-    let bad = || wrong("p", "is no square sparse matrix");
-    let n = p.len().checked_sub(1).ok_or_else(bad)?;
-    let offsets = p
-        .iter()
-        .map(|&at| usize::try_from(at).map_err(|_| bad()))
-        .collect::<Result<Vec<usize>>>()?;
-    let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
-    if offsets[0] != 0 || !rising || offsets[n] != i.len() || i.len() != x.len() {
-        return Err(bad());
-    }
-    let columns = i
-        .iter()
-        .map(|&j| u32::try_from(j).ok().filter(|&j| (j as usize) < n).ok_or_else(bad))
-        .collect::<Result<Vec<u32>>>()?;
-    let sorted = |row: &[usize]| columns[row[0]..row[1]].windows(2).all(|pair| pair[0] < pair[1]);
-    if !offsets.windows(2).all(sorted) {
-        return Err(bad());
-    }
-    Ok(Sparse { offsets, columns, values: x.to_vec() })
+    let Stored { offsets, columns, values } = Stored::new(args)?;
+    Ok(Sparse { offsets, columns: columns.to_vec(), values: values.to_vec() })
 }
 
 extendr_module! {
@@ -286,4 +328,5 @@ extendr_module! {
     fn rs_graph_pseudotime;
     fn rs_graph_paga;
     fn rs_graph_transfer;
+    fn rs_graph_umap;
 }

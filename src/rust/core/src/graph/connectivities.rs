@@ -92,28 +92,34 @@ const TOLERANCE: f64 = 1e-5;
 /// The least width, as a share of the mean distance.
 const LEAST_WIDTH: f64 = 1e-3;
 
-/// `compute_membership_strengths()` of umap-learn.
-///
-/// Distances enter in float32 as there: where neighbours lie in a thin shell, the
-/// rounding of a distance is a thousand times that of its share of the width, and
-/// memberships would differ by 1e-5.
 fn umap_memberships(neighbors: &Neighbors, ctx: &Ctx) -> Result<Vec<f64>> {
     let n = neighbors.len();
-    // A cell is its own neighbour at distance zero, which means count.
-    let count = neighbors.k as f64 + 1.0;
     let total: f64 = (0..n).map(|i| neighbors.of(i).1.iter().sum::<f64>()).sum();
-    let overall = total / (count * n as f64);
+    let overall = total / ((neighbors.k as f64 + 1.0) * n as f64);
     by_cell(neighbors, "Connectivities", ctx, |i, memberships| {
         let distances: Vec<f64> = neighbors.of(i).1.iter().map(|&d| f64::from(d as f32)).collect();
-        let nearest = distances.iter().copied().find(|&d| d > 0.0).unwrap_or(0.0);
-        let mean = distances.iter().sum::<f64>() / count;
-        let least = LEAST_WIDTH * if nearest > 0.0 { mean } else { overall };
-        let width = umap_width(&distances, nearest, count.log2()).max(least);
-        for (membership, d) in memberships.iter_mut().zip(distances) {
-            let beyond = d - nearest;
-            *membership = if beyond <= 0.0 || width == 0.0 { 1.0 } else { (-beyond / width).exp() };
-        }
+        memberships_of(&distances, overall, memberships);
     })
+}
+
+/// `compute_membership_strengths()` of umap-learn for one cell; `overall` is the mean
+/// distance of all.
+///
+/// Distances are float32 as there: where neighbours lie in a thin shell, the
+/// rounding of a distance is a thousand times that of its share of the width, and
+/// memberships would differ by 1e-5.
+pub(super) fn memberships_of(distances: &[f64], overall: f64, memberships: &mut [f64]) {
+    // A cell is its own neighbour at distance zero, which means count.
+    let count = distances.len() as f64 + 1.0;
+    let others = distances.iter().copied().filter(|&d| d > 0.0);
+    let nearest = others.reduce(f64::min).unwrap_or(0.0);
+    let mean = distances.iter().sum::<f64>() / count;
+    let least = LEAST_WIDTH * if nearest > 0.0 { mean } else { overall };
+    let width = umap_width(distances, nearest, count.log2()).max(least);
+    for (membership, d) in memberships.iter_mut().zip(distances) {
+        let beyond = d - nearest;
+        *membership = if beyond <= 0.0 || width == 0.0 { 1.0 } else { (-beyond / width).exp() };
+    }
 }
 
 /// The width at which memberships sum to `target`, by umap-learn's bisection, step

@@ -17,6 +17,7 @@ mod points;
 mod sparse;
 mod spectrum;
 mod transfer;
+mod umap;
 
 pub use components::components;
 pub use connectivities::{Kernel, connectivities};
@@ -27,3 +28,4 @@ pub use paga::{Paga, paga};
 pub use points::{Metric, Points};
 pub use sparse::Sparse;
 pub use transfer::{Vote, Votes, vote};
+pub use umap::{Curve, Descent, Table, umap_layout};

@@ -30,6 +30,7 @@ pub mod logistic;
 pub mod moments;
 pub mod newton;
 pub mod pairs;
+pub mod powers;
 pub mod random;
 pub mod rank;
 pub mod select;

@@ -15,6 +15,7 @@ pub struct Rng {
 
 /// Finaliser of `SplitMix64` (Stafford's variant 13): a bijection of the 64-bit
 /// integers.
+#[inline]
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
