@@ -5,8 +5,8 @@ use scoom_core::ctx::Ctx;
 use scoom_core::error::{Error, Result};
 use scoom_core::graph::{
     Curve, Density, Descent, DiffusionMap, Kernel, Metric, Neighbors, Points, Sparse, Table, Votes,
-    components, connectivities, diffusion_map, diffusion_pseudotime, exact_neighbors,
-    nearest_among, paga, ranked_neighbors, umap_layout, vote,
+    components, components_of, connectivities, diffusion_map, diffusion_pseudotime,
+    exact_neighbors, nearest_among, paga, ranked_neighbors, umap_layout, vote,
 };
 
 use crate::convert::{Args, named, unsigned, wrong};
@@ -68,8 +68,8 @@ fn rs_graph_table(args: Robj) -> Robj {
 #[extendr]
 fn rs_graph_components(args: Robj) -> Robj {
     guard(|| {
-        let graph = square(&Args::new(&args))?;
-        Ok(components(&graph).iter().map(|&c| c as i32 + 1).collect_robj())
+        let Stored { offsets, columns, .. } = Stored::new(&Args::new(&args))?;
+        Ok(components_of(&offsets, columns).iter().map(|&c| c as i32 + 1).collect_robj())
     })
 }
 

@@ -19,7 +19,7 @@ mod spectrum;
 mod transfer;
 mod umap;
 
-pub use components::components;
+pub use components::{components, components_of};
 pub use connectivities::{Kernel, connectivities};
 pub use diffusion::{Density, DiffusionMap, diffusion_map, diffusion_pseudotime};
 pub use knn::{count_neighbors, exact_neighbors, nearest_among, ranked_neighbors};

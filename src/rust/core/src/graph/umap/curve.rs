@@ -86,10 +86,11 @@ impl Fit {
     }
 
     fn step(&self, damping: f64) -> [f64; 2] {
-        let (p, q) = (self.normal[0] * (1.0 + damping), self.normal[1] * (1.0 + damping));
-        let (r, [u, v]) = (self.normal[2], self.slope);
-        let determinant = p * q - r * r;
-        [(q * u - r * v) / determinant, (p * v - r * u) / determinant]
+        let first = self.normal[0] * (1.0 + damping);
+        let second = self.normal[1] * (1.0 + damping);
+        let (mixed, [u, v]) = (self.normal[2], self.slope);
+        let determinant = first * second - mixed * mixed;
+        [(second * u - mixed * v) / determinant, (first * v - mixed * u) / determinant]
     }
 }
 

@@ -64,9 +64,12 @@ fn meeting(round: usize, i: usize, n: usize) -> [[usize; 2]; 2] {
         return [[2 * i; 2], [2 * i + 1; 2]];
     }
     // The last block stays where it is, the others go round.
-    let m = n - 1;
-    let [p, q] = if i == 0 { [m, round] } else { [(round + i) % m, (round + m - i) % m] };
-    [[p, q], [q, p]]
+    let last = n - 1;
+    let pair = match i {
+        0 => [last, round],
+        _ => [(round + i) % last, (round + last - i) % last],
+    };
+    [pair; 2]
 }
 
 /// Runs all epochs from `start`, with `n_dims` of the `D` dimensions in use.
@@ -85,8 +88,11 @@ pub(super) fn run<const D: usize>(
     let total = n_epochs * rounds * meetings;
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = |index: usize, stop: &Stop| {
-        // Rounds have nothing to do for further threads.
-        while index < meetings {
+        // Rounds have nothing for further threads.
+        if index >= meetings {
+            return Ok(());
+        }
+        loop {
             let ticket = next.fetch_add(1, Ordering::Relaxed);
             if ticket >= total || !wait_for(&done, ticket - ticket % meetings, stop) {
                 break;
@@ -239,6 +245,8 @@ impl<'g, const D: usize> Forces<'g, D> {
     }
 
     /// Moves a point away from `N` cells drawn at random, from all at a time.
+    // Loops over lanes by index are what compiles to vector instructions.
+    #[allow(clippy::needless_range_loop)]
     #[inline]
     fn repel<const N: usize>(&self, own: &mut [f32; D], cell: usize, rate: f32, rng: &mut Rng) {
         let n = self.graph.len() as u64;

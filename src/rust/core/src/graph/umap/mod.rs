@@ -1,5 +1,4 @@
-//! UMAP: a layout of cells in few dimensions (McInnes, Healy, Melville 2018,
-//! arXiv:1802.03426), after umap-learn 0.5.
+//! UMAP: a layout of cells in few dimensions (arXiv:1802.03426), after umap-learn 0.5.
 //!
 //! 1. [`Curve`]: how near points are that lie at some distance in the layout;
 //! 2. `fuzzy`: how strongly neighbours belong together, from their distances;
