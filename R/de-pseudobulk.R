@@ -13,7 +13,7 @@
 #' age or the batch, are carried over to `samples`. The names of the others are kept
 #' in `varying`.
 #'
-#' Memory: 48 bytes for each group and gene, and the two matrices of the result.
+#' Memory: 32 bytes for each group and gene (16 where all values are counts), and the two matrices of the result.
 #'
 #' @param x An object opened by [open_h5ad()], a Seurat object (its `counts`), a
 #'   SingleCellExperiment (its `counts`), or a matrix with genes in rows.

@@ -142,8 +142,9 @@ verb_memory <- function() {
     run_pca = quote(min(10 * stored, budget / 3) + 24 * top^2 + 400 * cells),
     project_pca = quote(400 * cells),
     `find_markers wilcoxon` = quote(min(9 * values, 2 / 3 * budget)),
-    `find_markers t-test` = quote(min(80 * groups * genes, budget / 2)),
-    `find_markers binomial` = quote(min(80 * groups * genes, budget / 2)),
+    # 64 where all values are counts: then in half of the budget.
+    `find_markers t-test` = quote(min(80 * groups * genes, 5 / 8 * budget)),
+    `find_markers binomial` = quote(min(80 * groups * genes, 5 / 8 * budget)),
     `find_markers logreg` = quote(
       min(10 * stored, budget / 2) +
         8 * groups * genes * (10 + 3 * threads) +
@@ -164,8 +165,8 @@ verb_memory <- function() {
     find_doublets = quote(
       min(34 * values, 0.7 * budget) + 24 * top^2 + 3000 * cells
     ),
-    # A sum of 16 bytes and a word of 8 for the total and for the range in work.
-    pseudobulk = quote(48 * groups * genes),
+    # Words of 8 bytes while all values are counts, then 16.
+    pseudobulk = quote(32 * groups * genes),
     rowSums = quote(24 * cells),
     colSums = quote(64 * genes * threads)
   )
@@ -239,7 +240,7 @@ verb_passes <- function(verb, symbols, recipe) {
     # Metrics, variable genes, components.
     run_pipeline = if (10 * symbols$stored <= symbols$budget / 3) 3 else 4,
     `find_markers t-test` = ,
-    `find_markers binomial` = slices(80 * cells),
+    `find_markers binomial` = slices(64 * cells),
     # Looks at the data until a regression converges, about.
     `find_markers logreg` = if (10 * symbols$stored <= symbols$budget / 2) {
       1

@@ -199,8 +199,8 @@ fn run_moments(
             let table = run_moment_test(plan.source(), plan.view(), ctx, test, options)?;
             return Ok(marker_table(contrasts, &table));
         }
-        let pass = moment_pass(test, 0..n_vars);
-        run_tiled_mode(plan, ctx, mode, "reading values", &pass, |tiles| {
+        let (pass, view) = moment_pass(test, plan.view(), 0..n_vars);
+        run_tiled_mode((plan.source(), &view), ctx, mode, "reading values", &pass, |tiles| {
             let table = TableBuilder::new(options, contrasts.n_comparisons(), n_vars)?;
             test_moments(ctx, test, &pass.table(tiles), 0..n_vars, &table)?;
             Ok(marker_table(contrasts, &table.finish(ctx)?))
@@ -299,7 +299,8 @@ fn rs_de_pseudobulk(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
         groups.check_rows(plan.view().n_obs())?;
         let pass = GroupPass::<GroupSum>::new(&groups, 0..plan.view().n_vars());
         with_ctx(&ctx, |ctx| {
-            run_tiled_mode(&plan, ctx, &mode, "summing groups", &pass, |tiles| {
+            let over = (plan.source(), plan.view());
+            run_tiled_mode(over, ctx, &mode, "summing groups", &pass, |tiles| {
                 Ok(sums(&pass.table(tiles), &groups))
             })
         })

@@ -41,13 +41,20 @@ fn rs_pca_loadings(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
         let n_obs = plan.view().n_obs();
         let pass = CovariancePass::new(plan.view());
         with_ctx(&ctx, |ctx| {
-            run_tiled_mode(&plan, ctx, &mode, "Covariance of genes", &pass, |tiles| {
-                let covariance = pass.finish(&tiles, n_obs)?;
-                let mut fields = fields(&pca_from_covariance(&covariance, n_comps));
-                fields.push(("center", means(plan.view(), &covariance.sums).into()));
-                fields.push(("sums", covariance.sums.into()));
-                Ok(named(fields))
-            })
+            run_tiled_mode(
+                (plan.source(), plan.view()),
+                ctx,
+                &mode,
+                "Covariance of genes",
+                &pass,
+                |tiles| {
+                    let covariance = pass.finish(&tiles, n_obs)?;
+                    let mut fields = fields(&pca_from_covariance(&covariance, n_comps));
+                    fields.push(("center", means(plan.view(), &covariance.sums).into()));
+                    fields.push(("sums", covariance.sums.into()));
+                    Ok(named(fields))
+                },
+            )
         })
     })
 }

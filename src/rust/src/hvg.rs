@@ -289,11 +289,12 @@ fn run<S: Statistic>(
         }
         let pass = BatchPass::new(groups, statistic, n_vars, 0..n_vars, with_totals);
         let mut merged = false;
-        let partials = run_tiled_mode(plan, ctx, mode, stage, &pass, |tiles| {
-            merged = true;
-            add(pass.table(tiles), ctx)?;
-            Ok(().into())
-        })?;
+        let partials =
+            run_tiled_mode((plan.source(), plan.view()), ctx, mode, stage, &pass, |tiles| {
+                merged = true;
+                add(pass.table(tiles), ctx)?;
+                Ok(().into())
+            })?;
         Ok((!merged).then_some(partials))
     })
 }

@@ -272,14 +272,13 @@ pub fn run_mode<P: Pass>(
 
 /// As [`run_mode`], for a tiled pass.
 pub fn run_tiled_mode<P: TiledPass>(
-    plan: &Plan,
+    (source, view): (&dyn Source, &View),
     ctx: &Ctx,
     mode: &Robj,
     stage: &str,
     pass: &P,
     finish: impl FnOnce(Vec<P::Tile>) -> Result<Robj>,
 ) -> Result<Robj> {
-    let (source, view) = (plan.source(), plan.view());
     match Mode::from_robj(mode)? {
         Mode::Whole => finish(pass::run_tiled(source, view, ctx, stage, pass)?),
         Mode::Ranges(ranges) => {
@@ -297,8 +296,8 @@ pub fn run_tiled_mode<P: TiledPass>(
                 if tiles.len() != total.len() {
                     return Err(wrong("partials", "come from another pass"));
                 }
-                for (t, (into, from)) in total.iter_mut().zip(tiles).enumerate() {
-                    pass.merge(t, into, from);
+                for (t, (into, mut from)) in total.iter_mut().zip(tiles).enumerate() {
+                    pass.merge(t, into, &mut from);
                 }
             }
             finish(total)

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::table::{Row, TableBuilder};
+use super::table::{RowBatch, TableBuilder};
 use crate::ctx::Ctx;
 use crate::error::Result;
 
@@ -13,7 +13,7 @@ const TASK_GENES: usize = 32;
 /// Rows of one task, about: a few megabytes.
 const TASK_ROWS: usize = 1 << 16;
 
-/// Runs `test` on every gene of a slice; it appends the rows of the gene, one for
+/// Runs `test` on every gene of a slice; it pushes or skips the rows of the gene, one for
 /// each of `n_comparisons`. They go to the table.
 pub(super) fn for_each_gene<S>(
     ctx: &Ctx,
@@ -21,21 +21,22 @@ pub(super) fn for_each_gene<S>(
     n_comparisons: usize,
     table: &TableBuilder,
     scratch: impl Fn() -> S + Sync,
-    test: impl Fn(usize, &mut S, &mut Vec<Row>) -> Result<()> + Sync,
+    test: impl Fn(usize, &mut S, &mut RowBatch) -> Result<()> + Sync,
 ) -> Result<()> {
     if n_comparisons == 0 {
         return Ok(());
     }
     let task_genes = (TASK_ROWS / n_comparisons).clamp(1, TASK_GENES);
     let n_tasks = genes.len().div_ceil(task_genes);
-    let state = || (scratch(), Vec::new());
+    let state = || (scratch(), RowBatch::new(table));
     ctx.parallel("testing genes", n_tasks, state, |task, (scratch, rows)| {
         let first = genes.start + task * task_genes;
-        rows.clear();
-        for gene in first..(first + task_genes).min(genes.end) {
+        let own = first..(first + task_genes).min(genes.end);
+        rows.begin(own.clone());
+        for gene in own {
             test(gene, scratch, rows)?;
         }
-        table.add(first, rows);
+        rows.deliver();
         Ok(())
     })
 }

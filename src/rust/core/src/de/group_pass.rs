@@ -1,16 +1,18 @@
 //! One accumulator for every group and gene, in one read of the matrix.
 //!
 //! Memory: groups x genes accumulators for the total and as many for the range
-//! in work. [`gene_slices`] splits the genes where that exceeds the budget, at
-//! the price of a read for each slice.
+//! in work, these in their smaller form where they are of counts. [`gene_slices`] splits
+//! the genes where that exceeds the budget, at the price of a read for each slice.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::groups::{Groups, not_finite};
+use super::held::{CountRows, HeldRows};
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
 use crate::pass::TiledPass;
@@ -18,28 +20,28 @@ use crate::transform::{RowLog, RowTable, View};
 
 /// What is known of one gene in one group: sums over its nonzero values.
 pub trait Accumulate: Default + Copy + Send + Sync + Serialize + DeserializeOwned {
+    /// A smaller form that takes counts alone.
+    type Quick: Debug + Default + Copy + Send + Sync + Serialize + DeserializeOwned;
+    /// Rows that may be added to it.
+    const QUICK_ROWS: u32;
+
     /// Adds a value, and the same value before the logarithm.
     fn push(&mut self, value: f64, linear: f64);
     /// Adds what comes later in the file. An empty accumulator is neutral.
     fn merge(&mut self, later: &Self);
 
-    /// Whether small values have a word ([`Accumulate::pack`]).
-    const PACKS: bool = false;
-    /// The value as a word such that the sum of up to [`MOST_WORDS`] of them
-    /// unpacks to what pushing each value gives.
+    /// Whether counts can be added to the smaller form, where the pass takes their
+    /// logarithm or does not.
+    fn is_quick(takes_log: bool) -> bool;
+    /// Adds a count above zero, as the value and the value before the logarithm that it
+    /// stands for.
+    fn push_count(quick: &mut Self::Quick, count: u16, value: f64, linear: f64);
+    /// Adds what comes later in the file.
+    fn merge_quick(into: &mut Self::Quick, later: &Self::Quick);
+    /// What the smaller form stands for.
     #[must_use]
-    fn pack(_value: f64) -> Option<u64> {
-        None
-    }
-    /// What a sum of words stands for.
-    #[must_use]
-    fn unpack(_sum: u64) -> Self {
-        Self::default()
-    }
+    fn unpack(quick: &Self::Quick) -> Self;
 }
-
-/// Words that may be added up before they are unpacked.
-pub const MOST_WORDS: u32 = (1 << 24) - 1;
 
 /// Tiles at most: enough for any number of threads, few enough to go through
 /// for every block.
@@ -95,91 +97,79 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
 
     /// The tiles of the pass as one table.
     #[must_use]
-    pub fn table(&self, mut tiles: Vec<GroupTile<A>>) -> GroupTable<A> {
-        for tile in &mut tiles {
-            tile.unpack();
-            tile.cells();
-        }
+    pub fn table(&self, tiles: Vec<GroupTile<A>>) -> GroupTable<A> {
         GroupTable { n_genes: self.genes.len(), groups_per_tile: self.groups_per_tile, tiles }
     }
 }
 
 /// The accumulators of some groups: genes of the first, genes of the second ...
 ///
-/// Problem: a row's values are scattered over the genes of its group, which lie in
-/// the third-level cache, and each costs a line to and fro. Solution: words of 8
-/// bytes where values allow it, so that a row's lines are neighbours. They become
-/// accumulators when a range is complete.
+/// Problem: a row's values are scattered over the genes of its group, and each costs
+/// a line of the cache to and fro. Solution: a smaller form while there are counts alone,
+/// so that a row's lines are neighbours. A tile has one form or the other.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound = "A: Accumulate")]
-pub struct GroupTile<A> {
-    /// Empty while words have been enough.
+pub struct GroupTile<A: Accumulate> {
+    /// Accumulators; none before anything is added.
+    len: usize,
+    quick: Vec<A::Quick>,
     cells: Vec<A>,
-    /// Sums of words; empty where none are taken.
-    words: Vec<u64>,
-    /// Rows in `words`.
+    /// Rows added to the smaller form.
     rows: u32,
 }
 
+/// What a row is added to.
+enum Form<'t, A: Accumulate> {
+    Quick(&'t mut [A::Quick]),
+    Cells(&'t mut [A]),
+}
+
 impl<A: Accumulate> GroupTile<A> {
-    fn new(n_cells: usize) -> Self {
-        if A::PACKS {
-            GroupTile { cells: Vec::new(), words: vec![0; n_cells], rows: 0 }
-        } else {
-            GroupTile { cells: vec![A::default(); n_cells], words: Vec::new(), rows: 0 }
-        }
+    fn new(len: usize) -> Self {
+        GroupTile { len, quick: Vec::new(), cells: Vec::new(), rows: 0 }
     }
 
-    /// The accumulators; there are as many as words.
+    fn is_empty(&self) -> bool {
+        self.quick.is_empty() && self.cells.is_empty()
+    }
+
+    /// The accumulators, no longer in the smaller form.
     fn cells(&mut self) -> &mut [A] {
-        if self.cells.len() < self.words.len() {
-            self.cells.resize(self.words.len(), A::default());
+        if self.cells.is_empty() {
+            let quick = std::mem::take(&mut self.quick);
+            self.rows = 0;
+            self.cells.extend(quick.iter().map(A::unpack));
+            self.cells.resize(self.len, A::default());
         }
         &mut self.cells
     }
 
-    /// Turns the words into accumulators.
-    fn unpack(&mut self) {
-        if self.rows == 0 {
-            return;
-        }
-        let words = std::mem::take(&mut self.words);
-        self.words = vec![0; words.len()];
-        self.rows = 0;
-        for (cell, word) in self.cells().iter_mut().zip(words) {
-            cell.merge(&A::unpack(word));
-        }
-    }
-
-    /// Adds the values of a row that have words to the `n_genes` from `at` on;
-    /// whether all had.
-    fn push_words(&mut self, at: usize, genes: &Range<usize>, row: (&[u32], &[f64])) -> bool {
-        if self.rows == MOST_WORDS {
-            self.unpack();
+    /// The `n` accumulators from `at` on for a row of counts.
+    fn for_counts(&mut self, at: usize, n: usize) -> Form<'_, A> {
+        if !self.cells.is_empty() || self.rows == A::QUICK_ROWS {
+            return Form::Cells(&mut self.cells()[at..][..n]);
         }
         self.rows += 1;
-        let words = &mut self.words[at..][..genes.len()];
-        let first_gene = genes.start as u32;
-        let mut all = true;
-        for (&gene, &value) in row.0.iter().zip(row.1) {
-            if let Some(word) = words.get_mut(gene.wrapping_sub(first_gene) as usize) {
-                match A::pack(value) {
-                    Some(packed) => *word += packed,
-                    None => all &= value == 0.0,
-                }
-            }
+        self.quick.resize(self.len, A::Quick::default());
+        Form::Quick(&mut self.quick[at..][..n])
+    }
+
+    fn at(&self, at: usize) -> A {
+        match (self.cells.get(at), self.quick.get(at)) {
+            (Some(cell), _) => *cell,
+            (None, Some(quick)) => A::unpack(quick),
+            (None, None) => A::default(),
         }
-        all
     }
 }
 
 thread_local! {
-    /// Results by count are kept between slabs.
+    /// Results by count are kept between blocks.
     static TABLE: RefCell<RowTable> = RefCell::default();
 }
 
-/// Pushes the values of a row, each with what it was before the logarithm, that are
-/// not zero and have no word; whether all are finite.
+/// Pushes the values of a row that are not zero, each with what it was before the
+/// logarithm; whether all are finite.
 #[inline]
 fn push_all<A: Accumulate>(
     cells: &mut [A],
@@ -190,8 +180,7 @@ fn push_all<A: Accumulate>(
     let mut finite = true;
     for (&gene, (linear, value)) in genes.iter().zip(pairs) {
         if let Some(cell) = cells.get_mut(gene.wrapping_sub(first_gene) as usize) {
-            let is_packed = A::PACKS && A::pack(value).is_some();
-            if value != 0.0 && !is_packed {
+            if value != 0.0 {
                 finite &= value.is_finite();
                 cell.push(value, linear);
             }
@@ -200,19 +189,69 @@ fn push_all<A: Accumulate>(
     finite
 }
 
-impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
-    type Tile = GroupTile<A>;
+/// Adds the counts of a row that are not zero; `pair` gives the values before and after
+/// the logarithm.
+#[inline(always)]
+fn push_counts<A: Accumulate>(
+    form: Form<'_, A>,
+    first_gene: usize,
+    (genes, counts): (&[u16], &[u16]),
+    mut pair: impl FnMut(u16) -> (f64, f64),
+) {
+    let at = |gene: u16| usize::from(gene).wrapping_sub(first_gene);
+    match form {
+        Form::Quick(cells) => {
+            for (&gene, &count) in genes.iter().zip(counts) {
+                if let Some(cell) = cells.get_mut(at(gene)) {
+                    if count != 0 {
+                        let (linear, value) = pair(count);
+                        A::push_count(cell, count, value, linear);
+                    }
+                }
+            }
+        }
+        Form::Cells(cells) => {
+            for (&gene, &count) in genes.iter().zip(counts) {
+                if let Some(cell) = cells.get_mut(at(gene)) {
+                    if count != 0 {
+                        let (linear, value) = pair(count);
+                        cell.push(value, linear);
+                    }
+                }
+            }
+        }
+    }
+}
 
-    fn n_tiles(&self) -> usize {
-        self.groups.n_groups().div_ceil(self.groups_per_tile)
+impl<A: Accumulate> GroupPass<'_, A> {
+    /// Adds the rows of counts that belong to the tile's groups.
+    fn fold_counts(&self, rows: &CountRows, owned: &Range<usize>, partial: &mut GroupTile<A>) {
+        let (first_gene, n_genes) = (self.genes.start, self.genes.len());
+        for (position, genes, counts) in rows.iter() {
+            let group = self.groups.of(position) as usize;
+            if !owned.contains(&group) {
+                continue;
+            }
+            let form = partial.for_counts((group - owned.start) * n_genes, n_genes);
+            match &self.log {
+                None => push_counts(form, first_gene, (genes, counts), |count| {
+                    (f64::from(count), f64::from(count))
+                }),
+                Some(log) => TABLE.with_borrow_mut(|table| {
+                    let mut function = log.row_of_counts(genes, counts, table);
+                    push_counts(form, first_gene, (genes, counts), |count| function.count(count));
+                }),
+            }
+        }
     }
 
-    fn empty(&self, tile: usize) -> GroupTile<A> {
-        GroupTile::new(self.groups_of(tile).len() * self.genes.len())
-    }
-
-    fn fold(&self, block: &RowBlock, tile: usize, partial: &mut GroupTile<A>) -> Result<()> {
-        let owned = self.groups_of(tile);
+    /// Adds the other rows that do.
+    fn fold_plain(
+        &self,
+        block: &RowBlock,
+        owned: &Range<usize>,
+        partial: &mut GroupTile<A>,
+    ) -> Result<()> {
         let (first_gene, n_genes) = (self.genes.start as u32, self.genes.len());
         for (r, &position) in block.rows.iter().enumerate() {
             let group = self.groups.of(position) as usize;
@@ -220,11 +259,7 @@ impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
                 continue;
             }
             let (indices, values) = block.row(r);
-            let at = (group - owned.start) * n_genes;
-            if A::PACKS && partial.push_words(at, &self.genes, (indices, values)) {
-                continue;
-            }
-            let cells = &mut partial.cells()[at..][..n_genes];
+            let cells = &mut partial.cells()[(group - owned.start) * n_genes..][..n_genes];
             let finite = match &self.log {
                 None => {
                     let linear = if block.linear.is_empty() { values } else { block.linear_row(r) };
@@ -243,22 +278,66 @@ impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
         }
         Ok(())
     }
+}
 
-    fn merge(&self, _tile: usize, into: &mut GroupTile<A>, mut from: GroupTile<A>) {
-        into.unpack();
-        from.unpack();
-        if from.cells.is_empty() {
+impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
+    type Tile = GroupTile<A>;
+    type Held = HeldRows;
+
+    const SLAB_VALUES: usize = crate::pass::SLAB_VALUES;
+
+    fn n_tiles(&self) -> usize {
+        self.groups.n_groups().div_ceil(self.groups_per_tile)
+    }
+
+    fn empty(&self, tile: usize) -> GroupTile<A> {
+        GroupTile::new(self.groups_of(tile).len() * self.genes.len())
+    }
+
+    fn hold(&self, slab: &mut RowBlock, held: &mut HeldRows) {
+        let n_groups = self.groups.n_groups();
+        held.append(slab, A::is_quick(self.log.is_some()), |position| {
+            (self.groups.of(position) as usize) < n_groups
+        });
+    }
+
+    fn fold(&self, held: &HeldRows, tile: usize, partial: &mut GroupTile<A>) -> Result<()> {
+        let owned = self.groups_of(tile);
+        self.fold_counts(&held.counts, &owned, partial);
+        self.fold_plain(&held.plain, &owned, partial)
+    }
+
+    fn merge(&self, _tile: usize, into: &mut GroupTile<A>, from: &mut GroupTile<A>) {
+        if from.is_empty() {
             return;
         }
-        for (into, from) in into.cells().iter_mut().zip(&from.cells) {
-            into.merge(from);
+        if into.is_empty() {
+            std::mem::swap(into, from);
+            return;
         }
+        let rows = into.rows.checked_add(from.rows).filter(|&rows| rows <= A::QUICK_ROWS);
+        if let (true, true, Some(rows)) = (into.cells.is_empty(), from.cells.is_empty(), rows) {
+            for (into, from) in into.quick.iter_mut().zip(&from.quick) {
+                A::merge_quick(into, from);
+            }
+            into.rows = rows;
+            return;
+        }
+        for (at, into) in into.cells().iter_mut().enumerate() {
+            into.merge(&from.at(at));
+        }
+    }
+
+    fn reset(&self, _tile: usize, partial: &mut GroupTile<A>) {
+        partial.cells = Vec::new();
+        partial.quick.fill(A::Quick::default());
+        partial.rows = 0;
     }
 }
 
 /// The finished accumulators.
 #[derive(Debug, Clone)]
-pub struct GroupTable<A> {
+pub struct GroupTable<A: Accumulate> {
     n_genes: usize,
     groups_per_tile: usize,
     tiles: Vec<GroupTile<A>>,
@@ -275,41 +354,54 @@ impl<A: Accumulate> GroupTable<A> {
     ///
     /// # Panics
     /// If the slice has no such gene.
-    pub fn gene(&self, gene: usize) -> impl Iterator<Item = &A> {
+    pub fn gene(&self, gene: usize) -> impl Iterator<Item = A> {
         assert!(gene < self.n_genes, "a gene of the slice");
-        self.tiles.iter().flat_map(move |tile| tile.cells[gene..].iter().step_by(self.n_genes))
+        let (tiles, step) = (self.tiles.iter(), self.n_genes);
+        tiles.flat_map(move |tile| (gene..tile.len).step_by(step).map(|at| tile.at(at)))
     }
 
     /// The accumulators of one group, gene by gene.
-    #[must_use]
-    pub fn group(&self, group: usize) -> &[A] {
+    pub fn group(&self, group: usize) -> impl Iterator<Item = A> {
         let tile = &self.tiles[group / self.groups_per_tile];
-        &tile.cells[group % self.groups_per_tile * self.n_genes..][..self.n_genes]
+        let first = group % self.groups_per_tile * self.n_genes;
+        (first..first + self.n_genes).map(|at| tile.at(at))
+    }
+
+    /// The accumulator of a gene in a group.
+    #[must_use]
+    pub fn at(&self, group: usize, gene: usize) -> A {
+        let tile = &self.tiles[group / self.groups_per_tile];
+        tile.at(group % self.groups_per_tile * self.n_genes + gene)
     }
 }
 
 /// Slices of the genes so that the accumulators of one, for the total and for a
-/// range, take at most half of `memory_bytes`. At least one gene each.
+/// range, take at most half of `memory_bytes` in their smaller form. At least one gene each.
 #[must_use]
-pub fn gene_slices<A>(n_groups: usize, n_vars: usize, memory_bytes: u64) -> Vec<Range<usize>> {
-    let per_gene = (2 * size_of::<A>() * n_groups.max(1)) as u64;
+pub fn gene_slices<A: Accumulate>(
+    n_groups: usize,
+    n_vars: usize,
+    memory_bytes: u64,
+) -> Vec<Range<usize>> {
+    let per_gene = (2 * size_of::<A::Quick>() * n_groups.max(1)) as u64;
     let most = (memory_bytes / 2 / per_gene).clamp(1, n_vars.max(1) as u64) as usize;
     (0..n_vars).step_by(most).map(|start| start..(start + most).min(n_vars)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::moments::GroupSum;
     use super::*;
 
     #[test]
     fn slices_tile_the_genes_within_the_budget() {
-        assert_eq!(gene_slices::<u64>(10, 100, 1 << 20).len(), 1);
-        let slices = gene_slices::<u64>(10, 100, 10_000);
+        assert_eq!(gene_slices::<GroupSum>(10, 100, 1 << 20).len(), 1);
+        let slices = gene_slices::<GroupSum>(10, 100, 10_000);
         assert!(slices.iter().all(|s| s.len() * 160 <= 5_000));
         assert_eq!(slices.first().map(|s| s.start), Some(0));
         assert_eq!(slices.last().map(|s| s.end), Some(100));
         assert!(slices.windows(2).all(|w| w[0].end == w[1].start));
-        assert_eq!(gene_slices::<u64>(10, 3, 0).len(), 3);
-        assert!(gene_slices::<u64>(10, 0, 1 << 20).is_empty());
+        assert_eq!(gene_slices::<GroupSum>(10, 3, 0).len(), 3);
+        assert!(gene_slices::<GroupSum>(10, 0, 1 << 20).is_empty());
     }
 }

@@ -178,7 +178,7 @@ impl LogRegTest<'_> {
             let side = |units: &[u32], gene: usize| {
                 let (mut total, mut n) = (GroupMoments::default(), 0);
                 for &unit in units {
-                    total.merge(&moments.group(unit as usize)[gene - slice.start]);
+                    total.merge(&moments.at(unit as usize, gene - slice.start));
                     n += self.units.sizes()[unit as usize];
                 }
                 let all = total.values.with_zeros(n);

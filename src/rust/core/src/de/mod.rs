@@ -2,8 +2,8 @@
 //! sums per group.
 //!
 //! * [`groups`], [`contrast`]: which cell is where, what is compared with what.
-//! * [`group_pass`]: one accumulator for every group and gene, in one read;
-//!   [`moments`] make t-tests ([`ttest`]) and tests of detection ([`binomial`]) of
+//! * [`group_pass`]: one accumulator for every group and gene, in one read (rows wait
+//!   for their turn in `held`); [`moments`] make t-tests ([`ttest`]) and tests of detection ([`binomial`]) of
 //!   them, pseudobulk takes the sums.
 //! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s that
 //!   [`spill`] to disk; the source of rank tests ([`wilcoxon`], `ranking`).
@@ -24,6 +24,7 @@ pub mod fold_change;
 pub mod gene_major;
 mod genes;
 pub mod group_pass;
+mod held;
 pub mod latent;
 pub mod logreg;
 pub mod lr;

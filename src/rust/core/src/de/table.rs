@@ -9,6 +9,8 @@
 //! kept; with `n_genes` about twice as many rows as asked for.
 
 use std::collections::BinaryHeap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::replicates::Replicates;
@@ -54,13 +56,12 @@ pub enum Order {
 impl Order {
     /// Sorts ascending as the rows do; NaN comes last.
     fn key(self, row: &Row) -> u64 {
-        let value = match self {
-            Order::Auc => -row.auc,
-            Order::Statistic => -row.statistic,
-            Order::PValue => row.log10_p,
-            Order::Log2Fc => -row.log2_fc,
-        };
-        if value.is_nan() { u64::MAX } else { ordered_key(value) }
+        descending(match self {
+            Order::Auc => row.auc,
+            Order::Statistic => row.statistic,
+            Order::PValue => -row.log10_p,
+            Order::Log2Fc => row.log2_fc,
+        })
     }
 }
 
@@ -143,6 +144,9 @@ pub struct MarkerTable {
 pub struct TableBuilder {
     options: TableOptions,
     columns: Vec<Mutex<Column>>,
+    /// For each column a key past which no row can stay. It only falls, so a
+    /// reader who sees an earlier one keeps some rows too many for a while.
+    last_keys: Vec<AtomicU64>,
 }
 
 /// One comparison.
@@ -186,30 +190,20 @@ impl TableBuilder {
             last: None,
         };
         let columns = (0..n_comparisons).map(|_| Mutex::new(column())).collect();
-        Ok(TableBuilder { options, columns })
+        let last_keys = (0..n_comparisons).map(|_| AtomicU64::new(u64::MAX)).collect();
+        Ok(TableBuilder { options, columns, last_keys })
     }
 
     /// Adds the rows of genes from `first` on: all comparisons of the first gene,
     /// of the second ...
-    pub(super) fn add(&self, first: usize, rows: &mut [Row]) {
-        let n = self.columns.len();
-        for (comparison, column) in self.columns.iter().enumerate() {
-            let mut column = column.lock().unwrap_or_else(PoisonError::into_inner);
-            for (i, row) in rows[comparison..].iter_mut().step_by(n).enumerate() {
-                let gene = first + i;
-                if let Some(slot) = column.p_values.get_mut(gene) {
-                    *slot = row.p_value;
-                }
-                let (key, gene) = (self.options.order.key(row), gene as u32);
-                if column.last.is_none_or(|last| (key, gene) < last) && self.options.may_stay(row) {
-                    let row = Row { replicates: row.replicates.take(), ..*row };
-                    column.kept.push(Kept { key, gene, row });
-                }
-            }
-            if column.kept.len() > column.limit {
-                column.prune(&self.options);
-            }
+    pub(super) fn add(&self, first: usize, rows: &mut Vec<Row>) {
+        let n_genes = rows.len().checked_div(self.columns.len()).unwrap_or(0);
+        let mut batch = RowBatch::new(self);
+        batch.begin(first..first + n_genes);
+        for row in rows.drain(..) {
+            batch.push(row);
         }
+        batch.deliver();
     }
 
     /// Adjusts, selects and orders.
@@ -217,7 +211,7 @@ impl TableBuilder {
     /// # Errors
     /// On interruption.
     pub fn finish(self, ctx: &Ctx) -> Result<MarkerTable> {
-        let TableBuilder { options, columns } = self;
+        let TableBuilder { options, columns, .. } = self;
         let adjust = |p_values: Vec<f64>| {
             options.adjustment.map(|how| Adjusted::new(p_values, how, options.n_adjust))
         };
@@ -267,6 +261,105 @@ impl TableBuilder {
         }
         Ok(table)
     }
+}
+
+/// Rows of some genes on their way to a table, gene by gene and within a gene by
+/// comparison.
+///
+/// Problem: of thousands of comparisons nearly no row stays, and building all of them
+/// takes longer than testing. Solution: what cannot stay is left out here, before it is
+/// locked, copied or even built.
+pub(super) struct RowBatch<'t> {
+    table: &'t TableBuilder,
+    genes: Range<usize>,
+    /// Where the next row belongs.
+    gene: usize,
+    comparison: usize,
+    /// All genes of the first comparison, of the second ...; empty unless adjusted.
+    p_values: Vec<f64>,
+    /// By comparison.
+    kept: Vec<Vec<Kept>>,
+}
+
+impl<'t> RowBatch<'t> {
+    pub(super) fn new(table: &'t TableBuilder) -> Self {
+        let mut kept = Vec::new();
+        kept.resize_with(table.columns.len(), Vec::new);
+        RowBatch { table, genes: 0..0, gene: 0, comparison: 0, p_values: Vec::new(), kept }
+    }
+
+    /// Rows of these genes follow.
+    pub(super) fn begin(&mut self, genes: Range<usize>) {
+        (self.gene, self.comparison) = (genes.start, 0);
+        self.genes = genes;
+        if self.table.options.adjustment.is_some() {
+            self.p_values.resize(self.genes.len() * self.kept.len(), f64::NAN);
+        }
+    }
+
+    /// Adds the next row.
+    pub(super) fn push(&mut self, row: Row) {
+        let key = self.table.options.order.key(&row);
+        let (p_value, comparison) = (row.p_value, self.comparison);
+        if self.reaches(key) && self.table.options.may_stay(&row) {
+            self.kept[comparison].push(Kept { key, gene: self.gene as u32, row });
+        }
+        self.skip(p_value);
+    }
+
+    /// Whether some rows are decided by their statistic alone.
+    pub(super) fn skips(&self) -> bool {
+        let options = &self.table.options;
+        options.order == Order::Statistic && options.n_genes.is_some()
+    }
+
+    /// Whether the next row might stay with this statistic.
+    pub(super) fn wants(&self, statistic: f64) -> bool {
+        self.reaches(descending(statistic))
+    }
+
+    /// Leaves out the next row, but for its p-value.
+    pub(super) fn skip(&mut self, p_value: f64) {
+        let at = self.comparison * self.genes.len() + (self.gene - self.genes.start);
+        if let Some(slot) = self.p_values.get_mut(at) {
+            *slot = p_value;
+        }
+        self.comparison += 1;
+        if self.comparison == self.kept.len() {
+            (self.gene, self.comparison) = (self.gene + 1, 0);
+        }
+    }
+
+    fn reaches(&self, key: u64) -> bool {
+        key <= self.table.last_keys[self.comparison].load(Ordering::Relaxed)
+    }
+
+    /// Hands everything to the table.
+    pub(super) fn deliver(&mut self) {
+        let n_genes = self.genes.len();
+        let table = self.table;
+        for (comparison, (column, kept)) in table.columns.iter().zip(&mut self.kept).enumerate() {
+            let mut column = column.lock().unwrap_or_else(PoisonError::into_inner);
+            if !column.p_values.is_empty() {
+                column.p_values[self.genes.clone()]
+                    .copy_from_slice(&self.p_values[comparison * n_genes..][..n_genes]);
+            }
+            let last = column.last;
+            let stays = |kept: &Kept| last.is_none_or(|last| (kept.key, kept.gene) < last);
+            column.kept.extend(kept.drain(..).filter(stays));
+            if column.kept.len() > column.limit {
+                column.prune(&table.options);
+                if let Some((key, _)) = column.last {
+                    table.last_keys[comparison].store(key, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// Sorts ascending as the values do descending; NaN comes last.
+fn descending(value: f64) -> u64 {
+    if value.is_nan() { u64::MAX } else { ordered_key(-value) }
 }
 
 impl Column {
@@ -429,7 +522,7 @@ mod tests {
         let options = TableOptions { n_genes: Some(20), ..TableOptions::all(Order::Statistic, BH) };
         let builder = TableBuilder::new(options, 1, 10_000).unwrap();
         for gene in 0..10_000 {
-            builder.add(gene, &mut [row((gene % 997) as f64, 0.5, 0.5)]);
+            builder.add(gene, &mut vec![row((gene % 997) as f64, 0.5, 0.5)]);
             assert!(builder.columns[0].lock().unwrap().kept.len() <= 64);
         }
     }

@@ -3,7 +3,7 @@
 use super::combine::{Effects, Verdict, Weight, stouffer};
 use super::contrast::Contrasts;
 use super::fold_change::{FoldChange, Side};
-use super::moments::{GroupMoments, MomentTest, StratumMoments};
+use super::moments::{Brief, GroupMoments, MomentTest, StratumMoments};
 use super::replicates::ReplicatePlan;
 use super::table::Row;
 use crate::stats::dist::{Alternative, PValue, normal_p_value, t_p_value, t_to_normal};
@@ -47,53 +47,69 @@ impl MomentTest for TTest<'_> {
     fn row(&self, strata: &[StratumMoments]) -> Row {
         if let [stratum] = strata {
             let one = self.stratum(stratum);
-            return Effects::row(&[one.effects], self.verdict(&one));
+            return Effects::row(&[one.effects], self.verdict(&one.student));
         }
         let strata: Vec<Tested> = strata.iter().map(|stratum| self.stratum(stratum)).collect();
-        let deviates = strata.iter().map(|s| (s.weight, t_to_normal(s.t, s.df)));
-        let constant = strata.iter().all(|s| s.constant);
+        let deviates = strata.iter().map(|s| (s.weight, t_to_normal(s.student.t, s.student.df)));
+        let constant = strata.iter().all(|s| s.student.constant);
         let statistic = if constant { 0.0 } else { stouffer(deviates) };
         let p = if constant { CERTAIN } else { normal_p_value(statistic, self.alternative) };
         let effects: Vec<Effects> = strata.iter().map(|s| s.effects).collect();
         Effects::row(&effects, Verdict { statistic, p })
+    }
+
+    fn brief(&self, strata: &[StratumMoments]) -> Option<Brief> {
+        let [stratum] = strata else { return None };
+        let (a, b) = stratum.summaries();
+        let Verdict { statistic, p } = self.verdict(&self.student(a, b));
+        Some(Brief { statistic, p_value: p.p_value })
     }
 }
 
 /// The p-value of what never varies.
 const CERTAIN: PValue = PValue { p_value: 1.0, log10_p: 0.0 };
 
-/// One stratum.
-struct Tested {
+/// Student's t of one stratum.
+struct Student {
     t: f64,
     df: f64,
-    weight: f64,
     /// Whether all cells have the same value.
     constant: bool,
+}
+
+/// One stratum.
+struct Tested {
+    student: Student,
+    weight: f64,
     effects: Effects,
 }
 
 impl TTest<'_> {
-    fn stratum(&self, stratum: &StratumMoments) -> Tested {
-        let StratumMoments { group, n_group, reference, n_reference } = stratum;
-        let (a, b) = (group.values.with_zeros(*n_group), reference.values.with_zeros(*n_reference));
+    fn student(&self, a: MeanVar, b: MeanVar) -> Student {
         let n = match self.spread {
-            Spread::Welch => *n_reference,
-            Spread::Overestimated => *n_group,
+            Spread::Welch => b.n,
+            Spread::Overestimated => a.n,
         };
         let (t, df) = welch(a, MeanVar { n, ..b });
+        Student { t, df, constant: a.mean == b.mean && a.var == 0.0 && b.var == 0.0 }
+    }
+
+    fn stratum(&self, stratum: &StratumMoments) -> Tested {
+        let (a, b) = stratum.summaries();
+        let student = self.student(a, b);
         let side = |moments: &GroupMoments, summary: MeanVar| Side {
             n: summary.n,
             detected: moments.values.n(),
             linear: moments.linear,
             mean: summary.mean,
         };
-        let (one, other) = (side(group, a), side(reference, b));
-        let constant = a.mean == b.mean && a.var == 0.0 && b.var == 0.0;
-        let effects = Effects::new(&one, &other, constant, self.fold_change, Weight::Means);
-        Tested { t, df, weight: Weight::Means.of(*n_group, *n_reference), constant, effects }
+        let (one, other) = (side(&stratum.group, a), side(&stratum.reference, b));
+        let effects = Effects::new(&one, &other, student.constant, self.fold_change, Weight::Means);
+        Tested { student, weight: Weight::Means.of(a.n, b.n), effects }
     }
 
-    fn verdict(&self, one: &Tested) -> Verdict {
+    #[inline(always)]
+    fn verdict(&self, one: &Student) -> Verdict {
         let p = if one.constant || (one.t == 0.0 && self.alternative == Alternative::TwoSided) {
             CERTAIN
         } else if one.t == 0.0 || one.t.is_infinite() {

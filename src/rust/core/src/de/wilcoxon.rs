@@ -18,7 +18,7 @@ use super::genes::for_each_gene;
 use super::piece::PieceView;
 use super::ranking::{RankPlan, RankWork};
 use super::replicates::{ReplicatePlan, ReplicateWork};
-use super::table::{MarkerTable, Row, TableBuilder, TableOptions};
+use super::table::{MarkerTable, RowBatch, TableBuilder, TableOptions};
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::stats::dist::{Alternative, PValue, normal_p_value};
@@ -91,7 +91,7 @@ impl Wilcoxon<'_> {
         &self,
         work: &mut Workspace,
         replicates: Option<&ReplicatePlan>,
-        rows: &mut Vec<Row>,
+        rows: &mut RowBatch,
     ) {
         let contrasts = self.contrasts;
         let labels = work.labels.iter().copied();

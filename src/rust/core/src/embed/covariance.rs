@@ -118,6 +118,7 @@ pub struct Covariance {
 
 impl TiledPass for CovariancePass {
     type Tile = CovarianceTile;
+    type Held = RowBlock;
 
     fn n_tiles(&self) -> usize {
         self.n_vars.div_ceil(TILE)
@@ -129,6 +130,10 @@ impl TiledPass for CovariancePass {
             sums: vec![0.0; genes.len()],
             products: vec![0.0; genes.len() * (self.n_vars - genes.start)],
         }
+    }
+
+    fn hold(&self, slab: &mut RowBlock, held: &mut RowBlock) {
+        std::mem::swap(slab, held);
     }
 
     fn fold(&self, block: &RowBlock, tile: usize, partial: &mut CovarianceTile) -> Result<()> {
@@ -179,7 +184,7 @@ impl TiledPass for CovariancePass {
         Ok(())
     }
 
-    fn merge(&self, _tile: usize, into: &mut CovarianceTile, from: CovarianceTile) {
+    fn merge(&self, _tile: usize, into: &mut CovarianceTile, from: &mut CovarianceTile) {
         let add = |into: &mut [f64], from: &[f64]| {
             for (a, b) in into.iter_mut().zip(from) {
                 *a += b;
@@ -187,6 +192,11 @@ impl TiledPass for CovariancePass {
         };
         add(&mut into.sums, &from.sums);
         add(&mut into.products, &from.products);
+    }
+
+    fn reset(&self, _tile: usize, partial: &mut CovarianceTile) {
+        partial.sums.fill(0.0);
+        partial.products.fill(0.0);
     }
 }
 

@@ -125,6 +125,7 @@ pub struct BatchTile<T> {
 
 impl<S: Statistic> TiledPass for BatchPass<'_, S> {
     type Tile = BatchTile<S::Sum>;
+    type Held = RowBlock;
 
     fn n_tiles(&self) -> usize {
         self.groups.n_groups().div_ceil(self.batches_per_tile) * self.gene_tiles
@@ -133,6 +134,10 @@ impl<S: Statistic> TiledPass for BatchPass<'_, S> {
     fn empty(&self, tile: usize) -> Self::Tile {
         let n = self.batches_of(tile).len() * self.genes_of(tile).len();
         BatchTile { sums: vec![S::Sum::default(); n], rows: Vec::new(), totals: Vec::new() }
+    }
+
+    fn hold(&self, slab: &mut RowBlock, held: &mut RowBlock) {
+        std::mem::swap(slab, held);
     }
 
     fn fold(&self, block: &RowBlock, tile: usize, partial: &mut Self::Tile) -> Result<()> {
@@ -169,7 +174,7 @@ impl<S: Statistic> TiledPass for BatchPass<'_, S> {
         Ok(())
     }
 
-    fn merge(&self, _tile: usize, into: &mut Self::Tile, mut from: Self::Tile) {
+    fn merge(&self, _tile: usize, into: &mut Self::Tile, from: &mut Self::Tile) {
         for (into, from) in into.sums.iter_mut().zip(&from.sums) {
             S::merge(into, from);
         }
@@ -282,8 +287,8 @@ pub(super) mod testing {
         for range in 0..matrix.grid().n_ranges() {
             let tiles = run_tiled_ranges(matrix, &view, &ctx, "test", &pass, range).unwrap();
             let sent: Vec<BatchTile<S::Sum>> = from_bytes(&to_bytes(&tiles).unwrap()).unwrap();
-            for (t, (into, from)) in total.iter_mut().zip(sent).enumerate() {
-                pass.merge(t, into, from);
+            for (t, (into, mut from)) in total.iter_mut().zip(sent).enumerate() {
+                pass.merge(t, into, &mut from);
             }
         }
         assert_eq!(to_bytes(&pass.table(total).sums).unwrap(), bytes);

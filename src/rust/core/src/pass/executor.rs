@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::stream::{SLAB_VALUES, stream_runs};
-use super::{Pass, TiledPass};
+use super::{Held, Pass, TiledPass};
 use crate::ctx::{Ctx, POLL, Stop};
 use crate::error::{Error, Result};
-use crate::matrix::{RowBlock, Source};
+use crate::matrix::Source;
 use crate::transform::View;
 
 /// Runs a pass over the whole view.
@@ -119,24 +119,29 @@ pub fn run_tiled<P: TiledPass>(
     }
     // The first range is the total so far: an empty one would be neutral.
     let mut total = run_tiled_ranges(source, view, ctx, stage, pass, 0)?;
+    // The memory of a range's tiles serves for the next range.
+    let mut tiles: Vec<P::Tile> = Vec::new();
     for range in 1..n_ranges {
-        let tiles = run_tiled_ranges(source, view, ctx, stage, pass, range)?;
-        let pair = |(into, from)| Mutex::new((into, Some(from)));
-        let pairs: Vec<_> = total.into_iter().zip(tiles).map(pair).collect();
+        if tiles.is_empty() {
+            tiles = (0..pass.n_tiles()).map(|t| pass.empty(t)).collect();
+        }
+        tiles = fold_range(source, view, ctx, stage, pass, range, tiles)?;
+        let is_last = range + 1 == n_ranges;
+        let pairs: Vec<_> = total.iter_mut().zip(&mut tiles).map(Mutex::new).collect();
         ctx.parallel(
             stage,
             pairs.len(),
             || (),
             |t, ()| {
                 let mut pair = pairs[t].lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(from) = pair.1.take() {
-                    pass.merge(t, &mut pair.0, from);
+                let (into, from) = &mut *pair;
+                pass.merge(t, into, from);
+                if !is_last {
+                    pass.reset(t, from);
                 }
                 Ok(())
             },
         )?;
-        let merged = pairs.into_iter().map(Mutex::into_inner);
-        total = merged.map(|pair| pair.unwrap_or_else(PoisonError::into_inner).0).collect();
     }
     Ok(total)
 }
@@ -153,11 +158,25 @@ pub fn run_tiled_ranges<P: TiledPass>(
     pass: &P,
     range: usize,
 ) -> Result<Vec<P::Tile>> {
+    let tiles = (0..pass.n_tiles()).map(|t| pass.empty(t)).collect();
+    fold_range(source, view, ctx, stage, pass, range, tiles)
+}
+
+/// Folds one range into neutral tiles.
+fn fold_range<P: TiledPass>(
+    source: &dyn Source,
+    view: &View,
+    ctx: &Ctx,
+    stage: &str,
+    pass: &P,
+    range: usize,
+    tiles: Vec<P::Tile>,
+) -> Result<Vec<P::Tile>> {
     check_ranges(source, &[range])?;
     let grid = source.grid();
     let blocks: Vec<usize> = grid.blocks(range).filter(|&b| view.touches(&grid.rows(b))).collect();
     let tiles: Vec<Mutex<Tile<P::Tile>>> =
-        (0..pass.n_tiles()).map(|t| Mutex::new(Tile { next: 0, partial: pass.empty(t) })).collect();
+        tiles.into_iter().map(|partial| Mutex::new(Tile { next: 0, partial })).collect();
     // Where the pieces of each block begin in the order of folding.
     let mut n_pieces = 0;
     let places: Vec<AtomicUsize> = blocks
@@ -168,8 +187,9 @@ pub fn run_tiled_ranges<P: TiledPass>(
             AtomicUsize::new(first)
         })
         .collect();
-    let window = Window::default();
+    let window: Window<P::Held> = Window::default();
     let most = 2 * ctx.threads();
+    let full = WORTH_A_ROUND * ctx.threads();
     let fold = |t: usize, tile: &mut Tile<P::Tile>| -> Result<()> {
         while let Some(next) = window.get(tile.next) {
             pass.fold(&next, t, &mut tile.partial)?;
@@ -195,17 +215,33 @@ pub fn run_tiled_ranges<P: TiledPass>(
         }
         Ok(())
     };
+    let deliver = |number: usize, held: P::Held, stop: &Stop| -> Result<()> {
+        let place = places[number].fetch_add(1, Ordering::Relaxed);
+        if view.is_dense() && !tiles.is_empty() {
+            window.wait_for_turn(place, most, stop, || fold_all(false))?;
+        }
+        window.insert(place, held, tiles.len());
+        match window.bytes() {
+            bytes if bytes < WORTH_A_ROUND => Ok(()),
+            bytes => fold_all(bytes > full),
+        }
+    };
     let runs: Vec<Vec<usize>> = blocks.iter().map(|&block| vec![block]).collect();
-    stream_runs(source, view, ctx, stage, &runs, usize::MAX, |number, run| {
-        let stop = run.stop();
-        run.for_each(|_, piece| {
-            let place = places[number].fetch_add(1, Ordering::Relaxed);
-            if view.is_dense() && !tiles.is_empty() {
-                window.wait_for_turn(place, most, stop, || fold_all(false))?;
+    // Rows that are written out come in pieces of whole blocks.
+    let slab_values = if view.is_dense() { usize::MAX } else { P::SLAB_VALUES };
+    stream_runs(source, view, ctx, stage, &runs, slab_values, |number, run| {
+        let (stop, budget) = (run.stop(), run.budget());
+        let mut held = window.spare();
+        run.for_each(|_, slab| {
+            pass.hold(slab, &mut held);
+            if view.is_dense() {
+                let piece = std::mem::replace(&mut held, window.spare());
+                return deliver(number, piece, stop);
             }
-            window.insert(place, piece, tiles.len());
-            fold_all(window.len() > most)
-        })
+            // A row may be selected any number of times.
+            budget.check(|| "one block of the selected cells".into(), held.bytes() as u64)
+        })?;
+        if view.is_dense() { Ok(()) } else { deliver(number, held, stop) }
     })?;
     // What was left because its tile was busy.
     ctx.parallel(
@@ -223,29 +259,52 @@ pub fn run_tiled_ranges<P: TiledPass>(
         .collect())
 }
 
+/// Bytes of blocks that are worth a round through the tiles, which brings each into the
+/// cache once. A full window has as much for each thread.
+const WORTH_A_ROUND: usize = 24 << 20;
+
 struct Tile<T> {
     next: usize,
     partial: T,
 }
 
-/// Decoded blocks that some tile has not taken yet.
-#[derive(Default)]
-struct Window {
-    blocks: Mutex<BTreeMap<usize, (Arc<RowBlock>, usize)>>,
+/// Blocks that some tile has not taken yet.
+struct Window<H> {
+    blocks: Mutex<BTreeMap<usize, (Arc<H>, usize)>>,
     /// Blocks that all tiles have taken: their memory serves again.
-    spare: Mutex<Vec<RowBlock>>,
-    /// How many those were; tiles take blocks in order, so this is also the first place
+    spare: Mutex<Vec<H>>,
+    /// Of the blocks.
+    bytes: AtomicUsize,
+    /// How many all tiles have taken; tiles take blocks in order, so this is also the first place
     /// that is not taken.
     n_taken: AtomicUsize,
     moved: Condvar,
 }
 
-impl Window {
-    /// Takes a block and leaves a used one in its place.
-    fn insert(&self, place: usize, block: &mut RowBlock, n_tiles: usize) {
+impl<H> Default for Window<H> {
+    fn default() -> Self {
+        Window {
+            blocks: Mutex::default(),
+            spare: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            n_taken: AtomicUsize::new(0),
+            moved: Condvar::new(),
+        }
+    }
+}
+
+impl<H: Held> Window<H> {
+    /// An empty block.
+    fn spare(&self) -> H {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut block = spare.unwrap_or_default();
+        block.clear();
+        block
+    }
+
+    fn insert(&self, place: usize, block: H, n_tiles: usize) {
         if n_tiles > 0 {
-            let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let block = std::mem::replace(block, spare.unwrap_or_default());
+            self.bytes.fetch_add(block.bytes(), Ordering::Relaxed);
             self.lock().insert(place, (Arc::new(block), n_tiles));
             self.moved.notify_all();
         }
@@ -275,12 +334,12 @@ impl Window {
         Ok(())
     }
 
-    fn get(&self, place: usize) -> Option<Arc<RowBlock>> {
+    fn get(&self, place: usize) -> Option<Arc<H>> {
         self.lock().get(&place).map(|(block, _)| Arc::clone(block))
     }
 
     /// Gives back what [`get`](Self::get) lent, when a tile is done with it.
-    fn taken(&self, place: usize, lent: Arc<RowBlock>) {
+    fn taken(&self, place: usize, lent: Arc<H>) {
         drop(lent);
         let mut blocks = self.lock();
         let Some((_, left)) = blocks.get_mut(&place) else { return };
@@ -289,17 +348,18 @@ impl Window {
             return;
         }
         let block = blocks.remove(&place).and_then(|(block, _)| Arc::try_unwrap(block).ok());
+        self.bytes.fetch_sub(block.as_ref().map_or(0, H::bytes), Ordering::Relaxed);
         self.n_taken.fetch_add(1, Ordering::SeqCst);
         self.moved.notify_all();
         drop(blocks);
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).extend(block);
     }
 
-    fn len(&self) -> usize {
-        self.lock().len()
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, (Arc<RowBlock>, usize)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, (Arc<H>, usize)>> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

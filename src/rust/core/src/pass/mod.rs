@@ -11,7 +11,7 @@
 //!
 //! Memory: per worker three blocks' encoded chunks and a decoded slab, about
 //! 30 MB; partials of runs in work or waiting for their turn, two per thread;
-//! for tiled passes up to two decoded blocks per thread, one partial per range
+//! for tiled passes 24 MB of decoded blocks per thread, one partial per range
 //! in work and the total.
 
 mod bytes;
@@ -25,6 +25,7 @@ pub use bytes::{from_bytes, to_bytes};
 pub(crate) use bytes::{partial_body, partial_header};
 pub use executor::{merge_partials, run, run_ranges, run_tiled, run_tiled_ranges};
 pub use pack::pack;
+pub(crate) use stream::SLAB_VALUES;
 pub use stream::{stream, stream_slabs};
 
 use crate::error::Result;
@@ -62,24 +63,57 @@ pub trait Pass: Sync {
 ///
 /// Duties of an implementer:
 /// 1. Tiles are disjoint and their number does not depend on threads.
-/// 2. `fold` of tile `t` reads of the block only what belongs to `t`, in the
-///    block's order.
-/// 3. An empty tile is neutral for `merge`.
+/// 2. `hold` keeps of a block what tiles need, however its rows are cut into slabs.
+/// 3. `fold` of tile `t` reads of it only what belongs to `t`, in an order that
+///    follows from the block alone.
+/// 4. An empty tile is neutral for `merge`.
 pub trait TiledPass: Sync {
     /// One tile of the partial.
     type Tile: Send + Serialize + DeserializeOwned;
+    /// What waits of a block until every tile has taken it.
+    type Held: Held;
+
+    /// Entries, about, of the slabs of sparse rows that `hold` gets; without a bound it
+    /// gets each block once.
+    const SLAB_VALUES: usize = usize::MAX;
 
     /// Number of tiles.
     fn n_tiles(&self) -> usize;
     /// Neutral tile `tile`.
     fn empty(&self, tile: usize) -> Self::Tile;
+    /// Keeps the rows of a slab, behind those of the slabs of the block before it. The slab
+    /// may be exchanged for another block.
+    fn hold(&self, slab: &mut RowBlock, held: &mut Self::Held);
     /// Adds what of the block belongs to tile `tile`.
     ///
     /// # Errors
     /// When the values are not what the pass needs.
-    fn fold(&self, block: &RowBlock, tile: usize, partial: &mut Self::Tile) -> Result<()>;
-    /// Adds `from`, which comes later in the file.
-    fn merge(&self, tile: usize, into: &mut Self::Tile, from: Self::Tile);
+    fn fold(&self, held: &Self::Held, tile: usize, partial: &mut Self::Tile) -> Result<()>;
+    /// Adds `from`, which comes later in the file and is not used again but for its memory.
+    fn merge(&self, tile: usize, into: &mut Self::Tile, from: &mut Self::Tile);
+    /// Makes a used tile neutral again; its memory may stay.
+    fn reset(&self, tile: usize, partial: &mut Self::Tile) {
+        *partial = self.empty(tile);
+    }
+}
+
+/// What a [`TiledPass`] keeps of a block.
+pub trait Held: Default + Send + Sync {
+    /// Empties it, keeping its memory.
+    fn clear(&mut self);
+    /// Bytes that it takes.
+    fn bytes(&self) -> usize;
+}
+
+/// The block itself, for passes that take it whole: their `hold` is a swap.
+impl Held for RowBlock {
+    fn clear(&mut self) {
+        RowBlock::clear(self);
+    }
+
+    fn bytes(&self) -> usize {
+        RowBlock::bytes(self)
+    }
 }
 
 #[cfg(test)]

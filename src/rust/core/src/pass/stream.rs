@@ -190,6 +190,11 @@ impl<'q> Run<'q, '_> {
         self.current.as_ref().map(|job| job.run)
     }
 
+    /// What may be held.
+    pub(crate) fn budget(&self) -> Budget {
+        self.budget
+    }
+
     /// The flag that ends the work.
     pub(crate) fn stop(&self) -> &'q Stop {
         self.stop

@@ -38,6 +38,7 @@ enum Tail {
 }
 
 impl Tail {
+    #[inline]
     fn ln(&self) -> f64 {
         match *self {
             Self::Log(ln) => at_most_zero(ln),
@@ -45,6 +46,8 @@ impl Tail {
         }
     }
 
+    // Inlined, so that nobody waits for a logarithm that is not looked at.
+    #[inline(always)]
     fn p_value(&self) -> PValue {
         let p_value = match *self {
             Self::Log(ln) => libm::exp(at_most_zero(ln)),
@@ -61,6 +64,7 @@ impl Tail {
 
 /// The p-value of a deviate of a symmetric distribution, from both tails beyond
 /// its absolute value.
+#[inline(always)]
 fn p_value(tails: &Tail, deviate: f64, alternative: Alternative) -> PValue {
     let beyond = match alternative {
         Alternative::TwoSided => return tails.p_value(),
@@ -187,6 +191,7 @@ pub fn t_two_sided(t: f64, df: f64) -> PValue {
 /// # Numerics
 ///
 /// As [`t_two_sided`].
+#[inline(always)]
 #[must_use]
 pub fn t_p_value(t: f64, df: f64, alternative: Alternative) -> PValue {
     p_value(&t_tails(t.abs(), df), t, alternative)
@@ -224,12 +229,13 @@ fn t_tails(t: f64, df: f64) -> Tail {
     } else {
         (0.0, 1.0, libm::log(df) - 2.0 * libm::log(t))
     };
-    // x^a y^(1/2) / B(a, 1/2), with one logarithm for all that is small.
+    // x^a y^(1/2) / B(a, 1/2); in the tail with one logarithm for all that is small.
     let (square, ln_rest) = gamma_ratio(a);
-    let ln_power = a * ln_x + 0.5 * libm::log(y * square / PI) + ln_rest;
     if t * t < 4.0 && y < 0.6 {
-        Tail::Complement(libm::exp(ln_power) * beta_series(a, y))
+        let power = libm::exp(a * ln_x + ln_rest) * (y * square / PI).sqrt();
+        Tail::Complement(power * beta_series(a, y))
     } else {
+        let ln_power = a * ln_x + 0.5 * libm::log(y * square / PI) + ln_rest;
         Tail::Log(ln_power - libm::log(beta_fraction(a, x, y)))
     }
 }

@@ -61,6 +61,17 @@ impl RowLog {
     ) -> RowFunction<'a> {
         RowFunction::new(&self.normalize, self.log, self.normalize.total(indices, values), table)
     }
+
+    /// The function of a row of counts.
+    pub(crate) fn row_of_counts<'a>(
+        &'a self,
+        indices: &[u16],
+        counts: &[u16],
+        table: &'a mut RowTable,
+    ) -> RowFunction<'a> {
+        let total = self.normalize.total_of_counts(indices, counts);
+        RowFunction::new(&self.normalize, self.log, total, table)
+    }
 }
 
 /// Results of the current row by count.
@@ -121,6 +132,15 @@ impl<'a> RowFunction<'a> {
         const SHIFT: f64 = 4_503_599_627_370_496.0;
         let count = (x + SHIFT).to_bits() as usize % USUAL;
         if self.counts[count] == x { self.usual[count] } else { self.unusual(x) }
+    }
+
+    /// The same of a count.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, count: u16) -> (f64, f64) {
+        match self.usual.get(usize::from(count)) {
+            Some(&pair) => pair,
+            None => self.unusual(f64::from(count)),
+        }
     }
 
     #[inline(never)]

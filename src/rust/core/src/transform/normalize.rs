@@ -24,6 +24,20 @@ impl Normalize {
         }
     }
 
+    /// The total of a row of counts.
+    pub(crate) fn total_of_counts(&self, indices: &[u16], counts: &[u16]) -> f64 {
+        let total: u64 = match &self.excluded {
+            None => counts.chunks(1 << 16).map(|c| u64::from(sum_short(c))).sum(),
+            Some(excluded) => indices
+                .iter()
+                .zip(counts)
+                .filter(|(gene, _)| !excluded[usize::from(**gene)])
+                .map(|(_, &count)| u64::from(count))
+                .sum(),
+        };
+        total as f64
+    }
+
     /// # Numerics
     /// `(x * target) / total`, each operation rounded once, so that equal
     /// ratios of counts stay equal. A row without counts stays as it is.
@@ -60,4 +74,9 @@ fn lane_sum(values: &[f64]) -> f64 {
     }
     let pair = |at: usize| lanes[at] + lanes[at + 1];
     (pair(0) + pair(2)) + (pair(4) + pair(6))
+}
+
+/// The sum of at most 2^16 counts.
+fn sum_short(counts: &[u16]) -> u32 {
+    counts.iter().map(|&count| u32::from(count)).sum()
 }

@@ -1,0 +1,156 @@
+//! Rows that wait for the tiles of a group pass.
+//!
+//! Problem: a block is decoded by one thread and visited by each tile, from beyond the
+//! second-level cache; 12 bytes a value are most of what a visit costs. Solution: counts,
+//! which nearly all values are, wait in four bytes, packed while their slab is still in
+//! the nearest cache.
+
+use crate::matrix::RowBlock;
+use crate::pass::Held;
+
+/// Rows of small counts, and the others.
+#[derive(Default)]
+pub struct HeldRows {
+    /// Rows of counts below 2^16 in columns below 2^16.
+    pub(super) counts: CountRows,
+    /// All other rows, as they are.
+    pub(super) plain: RowBlock,
+}
+
+impl HeldRows {
+    /// Keeps the rows of a slab that `wanted` takes by position; as counts where `packs`
+    /// and they are.
+    pub(super) fn append(&mut self, slab: &RowBlock, packs: bool, wanted: impl Fn(usize) -> bool) {
+        let packs = packs && slab.linear.is_empty();
+        for (r, &position) in slab.rows.iter().enumerate() {
+            if !wanted(position) {
+                continue;
+            }
+            let (indices, values) = slab.row(r);
+            if packs && self.counts.push(position, indices, values) {
+                continue;
+            }
+            let plain = &mut self.plain;
+            if plain.indptr.is_empty() {
+                plain.indptr.push(0);
+            }
+            plain.indices.extend_from_slice(indices);
+            plain.values.extend_from_slice(values);
+            if !slab.linear.is_empty() {
+                plain.linear.extend_from_slice(slab.linear_row(r));
+            }
+            plain.indptr.push(plain.values.len());
+            plain.rows.push(position);
+        }
+    }
+}
+
+impl Held for HeldRows {
+    fn clear(&mut self) {
+        let CountRows { rows, ends, genes, counts } = &mut self.counts;
+        rows.clear();
+        ends.clear();
+        genes.clear();
+        counts.clear();
+        self.plain.clear();
+    }
+
+    fn bytes(&self) -> usize {
+        4 * self.counts.genes.len() + 16 * self.counts.rows.len() + self.plain.bytes()
+    }
+}
+
+/// Rows of counts.
+#[derive(Default)]
+pub(super) struct CountRows {
+    /// Position of each row in the view.
+    rows: Vec<usize>,
+    /// Where each row ends.
+    ends: Vec<usize>,
+    genes: Vec<u16>,
+    counts: Vec<u16>,
+}
+
+impl CountRows {
+    /// Position, columns and counts of each row.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &[u16], &[u16])> {
+        let mut start = 0;
+        self.rows.iter().zip(&self.ends).map(move |(&position, &end)| {
+            let span = start..end;
+            start = end;
+            (position, &self.genes[span.clone()], &self.counts[span])
+        })
+    }
+
+    /// Appends a row, unless a value is no small count or a column does not fit.
+    fn push(&mut self, position: usize, indices: &[u32], values: &[f64]) -> bool {
+        // Adding 2^52 leaves a small integer in the lowest bits, and whatever else a
+        // number had elsewhere.
+        const SHIFT: f64 = 4_503_599_627_370_496.0;
+        let start = self.counts.len();
+        // All loops go to their ends, so that they run in vector registers.
+        self.counts.extend(values.iter().map(|value| (value + SHIFT).to_bits() as u16));
+        let counts = &self.counts[start..];
+        let differ = |(value, &count): (&f64, &u16)| u32::from(f64::from(count) != *value);
+        let wrong: u32 = values.iter().zip(counts).map(differ).sum();
+        let columns = indices.iter().fold(0, |all, &column| all | column);
+        if wrong > 0 || columns > u32::from(u16::MAX) {
+            self.counts.truncate(start);
+            return false;
+        }
+        self.genes.extend(indices.iter().map(|&column| column as u16));
+        self.rows.push(position);
+        self.ends.push(self.counts.len());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slab(rows: &[&[(u32, f64)]]) -> RowBlock {
+        let mut slab = RowBlock { indptr: vec![0], ..RowBlock::default() };
+        for (position, row) in rows.iter().enumerate() {
+            slab.indices.extend(row.iter().map(|entry| entry.0));
+            slab.values.extend(row.iter().map(|entry| entry.1));
+            slab.indptr.push(slab.values.len());
+            slab.rows.push(position);
+        }
+        slab
+    }
+
+    #[test]
+    fn counts_are_told_from_other_values() {
+        let others = [-1.0, 0.5, 65_536.0, 4_503_599_627_370_497.0, f64::NAN, f64::INFINITY, 1e300];
+        let mut rows: Vec<Vec<(u32, f64)>> =
+            vec![vec![(3, 1.0), (65_535, 65_535.0)], vec![], vec![(0, 0.0), (1, -0.0)]];
+        rows.extend(others.iter().map(|&value| vec![(0, 2.0), (7, value)]));
+        rows.push(vec![(65_536, 1.0)]);
+        let rows: Vec<&[(u32, f64)]> = rows.iter().map(Vec::as_slice).collect();
+        let mut held = HeldRows::default();
+        held.append(&slab(&rows), true, |_| true);
+        let counts: Vec<_> = held.counts.iter().collect();
+        assert_eq!(
+            counts,
+            [(0, &[3, 65_535][..], &[1, 65_535][..]), (1, &[], &[]), (2, &[0, 1], &[0, 0])]
+        );
+        assert_eq!(held.plain.rows, (3..=10).collect::<Vec<_>>());
+        assert_eq!(held.plain.indptr, [0, 2, 4, 6, 8, 10, 12, 14, 15]);
+        held.clear();
+        held.append(&slab(&rows), true, |position| position == 1);
+        assert_eq!((held.counts.rows.len(), held.plain.rows.len()), (1, 0));
+    }
+
+    #[test]
+    fn values_beside_others_stay_whole() {
+        let mut block = slab(&[&[(0, 1.0), (2, 3.0)], &[(1, 2.0)]]);
+        let mut held = HeldRows::default();
+        held.append(&block, false, |_| true);
+        assert_eq!((held.counts.rows.len(), held.plain.rows.len()), (0, 2));
+        block.linear = vec![1.0, 2.0, 3.0];
+        held.clear();
+        held.append(&block, true, |position| position == 1);
+        assert_eq!((&held.plain.values[..], &held.plain.linear[..]), (&[2.0][..], &[3.0][..]));
+    }
+}
