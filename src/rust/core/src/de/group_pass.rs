@@ -191,7 +191,7 @@ fn push_all<A: Accumulate>(
 
 /// Adds the counts of a row that are not zero; `pair` gives the values before and after
 /// the logarithm.
-#[inline(always)]
+#[inline]
 fn push_counts<A: Accumulate>(
     form: Form<'_, A>,
     first_gene: usize,

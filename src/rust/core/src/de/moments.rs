@@ -47,7 +47,7 @@ impl Accumulate for GroupMoments {
         true
     }
 
-    #[inline(always)]
+    #[inline]
     fn push_count(quick: &mut QuickMoments, _count: u16, value: f64, linear: f64) {
         quick.values.push(value);
         quick.linear += linear;
@@ -267,7 +267,7 @@ impl Accumulate for GroupSum {
         !takes_log
     }
 
-    #[inline(always)]
+    #[inline]
     fn push_count(quick: &mut u64, count: u16, _value: f64, _linear: f64) {
         *quick += (1 << 40) | u64::from(count);
     }

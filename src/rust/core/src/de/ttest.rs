@@ -108,7 +108,7 @@ impl TTest<'_> {
         Tested { student, weight: Weight::Means.of(a.n, b.n), effects }
     }
 
-    #[inline(always)]
+    #[inline]
     fn verdict(&self, one: &Student) -> Verdict {
         let p = if one.constant || (one.t == 0.0 && self.alternative == Alternative::TwoSided) {
             CERTAIN

@@ -46,8 +46,8 @@ impl Tail {
         }
     }
 
-    // Inlined, so that nobody waits for a logarithm that is not looked at.
-    #[inline(always)]
+    // Inlined: a logarithm that is not looked at need not be taken.
+    #[inline]
     fn p_value(&self) -> PValue {
         let p_value = match *self {
             Self::Log(ln) => libm::exp(at_most_zero(ln)),
@@ -64,7 +64,7 @@ impl Tail {
 
 /// The p-value of a deviate of a symmetric distribution, from both tails beyond
 /// its absolute value.
-#[inline(always)]
+#[inline]
 fn p_value(tails: &Tail, deviate: f64, alternative: Alternative) -> PValue {
     let beyond = match alternative {
         Alternative::TwoSided => return tails.p_value(),
@@ -191,7 +191,7 @@ pub fn t_two_sided(t: f64, df: f64) -> PValue {
 /// # Numerics
 ///
 /// As [`t_two_sided`].
-#[inline(always)]
+#[inline]
 #[must_use]
 pub fn t_p_value(t: f64, df: f64, alternative: Alternative) -> PValue {
     p_value(&t_tails(t.abs(), df), t, alternative)

@@ -154,7 +154,7 @@ pub struct ShortMoments {
 
 impl ShortMoments {
     /// Adds one value; its size is a float32's.
-    #[inline(always)]
+    #[inline]
     pub fn push(&mut self, x: f64) {
         self.shift = if self.n == 0 { x as f32 } else { self.shift };
         let d = x - f64::from(self.shift);
@@ -435,7 +435,9 @@ mod tests {
                 let mut merged = ShortMoments::default();
                 for part in values.chunks(n.div_ceil(3)) {
                     let mut one = ShortMoments::default();
-                    part.iter().for_each(|&x| one.push(x));
+                    for &x in part {
+                        one.push(x);
+                    }
                     merged.merge(&one);
                 }
                 merged.merge(&ShortMoments::default());

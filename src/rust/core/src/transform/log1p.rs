@@ -135,7 +135,7 @@ impl<'a> RowFunction<'a> {
     }
 
     /// The same of a count.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn count(&mut self, count: u16) -> (f64, f64) {
         match self.usual.get(usize::from(count)) {
             Some(&pair) => pair,
