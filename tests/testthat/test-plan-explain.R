@@ -55,8 +55,8 @@ test_that("sums of groups take one read whatever the budget", {
   withr::local_options(scoom.memory = "1MB", scoom.threads = 1)
   capture.output(e <- explain_plan(x, "pseudobulk", n_groups = 200))
   expect_identical(e$verbs$passes, 1)
-  # A sum and a word, twice; a thread's blocks and the offsets of rows.
-  own <- 2 * (16 + 8) * 200 * n_vars(x)
+  # A sum and a number, twice; a thread's blocks and the offsets of rows.
+  own <- 2 * 16 * 200 * n_vars(x)
   expect_equal(e$verbs$memory_bytes, own + 5e7 + 8 * n_obs(x))
   # Measured: shares of the file that the call has read.
   groups <- list(group = rep_len(seq_len(200), n_obs(x)))
