@@ -67,6 +67,7 @@ struct Tiles {
 
 impl TiledPass for Tiles {
     type Tile = Vec<f64>;
+    type Held = RowBlock;
 
     fn n_tiles(&self) -> usize {
         self.n_tiles
@@ -74,6 +75,10 @@ impl TiledPass for Tiles {
 
     fn empty(&self, _tile: usize) -> Vec<f64> {
         vec![0.0; self.n_vars]
+    }
+
+    fn hold(&self, slab: &mut RowBlock, held: &mut RowBlock) {
+        std::mem::swap(slab, held);
     }
 
     fn fold(&self, block: &RowBlock, tile: usize, partial: &mut Vec<f64>) -> Result<()> {
@@ -85,8 +90,8 @@ impl TiledPass for Tiles {
         Ok(())
     }
 
-    fn merge(&self, _tile: usize, into: &mut Vec<f64>, from: Vec<f64>) {
-        into.iter_mut().zip(from).for_each(|(a, b)| *a += b);
+    fn merge(&self, _tile: usize, into: &mut Vec<f64>, from: &mut Vec<f64>) {
+        into.iter_mut().zip(from).for_each(|(a, b)| *a += *b);
     }
 }
 
@@ -197,8 +202,8 @@ proptest! {
             for range in 0..source.grid().n_ranges() {
                 let tiles = run_tiled_ranges(source, &view, &ctx(2, 1 << 30), "", &pass, range);
                 for (t, tile) in tiles.expect("it runs").into_iter().enumerate() {
-                    let tile: Vec<f64> = from_bytes(&to_bytes(&tile).unwrap()).unwrap();
-                    pass.merge(t, &mut total[t], tile);
+                    let mut tile: Vec<f64> = from_bytes(&to_bytes(&tile).unwrap()).unwrap();
+                    pass.merge(t, &mut total[t], &mut tile);
                 }
             }
             assert_eq!(bits(&total.concat()), one);
