@@ -29,8 +29,8 @@
 #' **Determinism.** Random numbers depend on the seed, the epoch and the pair of blocks. The same seed
 #' gives the same bits for any number of threads. `.Random.seed` is left alone.
 #'
-#' Memory beside the stored graph, measured on 100,000 cells with 15 neighbours: 490 bytes a cell
-#' from the embedding, 810 with `init = "spectral"`. The engine's share for the layout itself is
+#' Memory beside the stored graph, measured on 100,000 cells with 15 neighbours: 450 bytes a cell
+#' from a matrix, 610 with `init = "spectral"`. The engine's share for the layout itself is
 #' about \eqn{20 n k} bytes for n cells with k neighbours.
 #'
 #' @inheritParams cluster_leiden

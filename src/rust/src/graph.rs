@@ -88,7 +88,7 @@ fn rs_graph_diffusion(args: Robj, ctx: Robj) -> Robj {
             "laplacian" => (Density::Kept, 1e-3),
             _ => return Err(wrong("kind", "is not known")),
         };
-        let map = with_ctx(&ctx, |ctx| diffusion_map(&graph, n_comps, density, tolerance, ctx))?;
+        let map = with_ctx(&ctx, |ctx| diffusion_map(graph, n_comps, density, tolerance, ctx))?;
         Ok(named(vec![("values", map.values.into()), ("vectors", map.vectors.into())]))
     })
 }

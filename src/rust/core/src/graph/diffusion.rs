@@ -50,14 +50,15 @@ pub enum Density {
 /// 3. Eigenvectors of `T`; the entry of largest size of each is positive.
 ///
 /// Up to 20,000 cells by Lanczos, to machine precision; beyond, where its basis would be
-/// large, by filtered subspaces, with residuals up to `tolerance`.
+/// large, by filtered subspaces, with residuals up to `tolerance`. The transitions take the
+/// memory of `graph`.
 ///
 /// # Errors
 /// [`Error::InvalidValues`] for a cell without connections or a connectivity that is
 /// negative or not finite, [`Error::InvalidInput`] for more components than cells,
 /// [`Error::NotConverged`], and when `ctx` stops.
 pub fn diffusion_map(
-    graph: &Sparse,
+    graph: Sparse,
     n_comps: usize,
     density: Density,
     tolerance: f64,
@@ -81,8 +82,7 @@ pub fn diffusion_map(
     Ok(DiffusionMap { values, vectors })
 }
 
-fn transitions(graph: &Sparse, density: Density) -> Result<Sparse> {
-    let mut matrix = graph.clone();
+fn transitions(mut matrix: Sparse, density: Density) -> Result<Sparse> {
     if matrix.values.iter().any(|x| !(x.is_finite() && *x >= 0.0)) {
         return Err(Error::InvalidValues {
             message: "a connectivity is negative or not finite".into(),
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn the_first_component_is_stationary() {
         let graph = line(300);
-        let map = diffusion_map(&graph, 6, Density::Removed, 1e-10, &ctx(2)).unwrap();
+        let map = diffusion_map(graph.clone(), 6, Density::Removed, 1e-10, &ctx(2)).unwrap();
         assert!((map.values[0] - 1.0).abs() < 1e-12);
         assert!(map.values.windows(2).all(|pair| pair[0] > pair[1]));
         // Its entries are the square roots of the stationary distribution: Z.
@@ -236,8 +236,8 @@ mod tests {
     #[test]
     fn components_solve_the_eigenproblem() {
         let graph = line(500);
-        let matrix = transitions(&graph, Density::Removed).unwrap();
-        let map = diffusion_map(&graph, 5, Density::Removed, 1e-10, &ctx(1)).unwrap();
+        let matrix = transitions(graph.clone(), Density::Removed).unwrap();
+        let map = diffusion_map(graph.clone(), 5, Density::Removed, 1e-10, &ctx(1)).unwrap();
         let mut image = vec![0.0; 500];
         for (value, vector) in map.values.iter().zip(map.vectors.chunks(500)) {
             step(&matrix, vector, &mut image, [1.0, 0.0, 0.0], &ctx(1)).unwrap();
@@ -245,13 +245,13 @@ mod tests {
                 assert!((a - value * x).abs() < 1e-12);
             }
         }
-        assert!(map == diffusion_map(&graph, 5, Density::Removed, 1e-10, &ctx(4)).unwrap());
+        assert!(map == diffusion_map(graph, 5, Density::Removed, 1e-10, &ctx(4)).unwrap());
     }
 
     #[test]
     fn with_its_density_the_stationary_state_is_the_degree() {
         let graph = line(300);
-        let map = diffusion_map(&graph, 3, Density::Kept, 1e-10, &ctx(1)).unwrap();
+        let map = diffusion_map(graph.clone(), 3, Density::Kept, 1e-10, &ctx(1)).unwrap();
         let total: f64 = graph.values.iter().sum();
         for (x, degree) in map.vectors[..300].iter().zip(graph.row_sums()) {
             assert!((x * x - degree / total).abs() < 1e-12);
@@ -262,7 +262,7 @@ mod tests {
     fn pseudotime_grows_along_a_line() {
         // So short that no component but the first is stationary.
         let graph = line(60);
-        let map = diffusion_map(&graph, 10, Density::Removed, 1e-10, &ctx(1)).unwrap();
+        let map = diffusion_map(graph.clone(), 10, Density::Removed, 1e-10, &ctx(1)).unwrap();
         assert!(map.values[1] < STATIONARY);
         let time = diffusion_pseudotime(&map, 0, &components(&graph));
         assert_eq!(time[0], 0.0);
@@ -284,11 +284,11 @@ mod tests {
     fn bad_graphs_are_refused() {
         let lonely =
             Sparse { offsets: vec![0, 1, 2, 2], columns: vec![1, 0], values: vec![1.0; 2] };
-        let error = diffusion_map(&lonely, 2, Density::Kept, 1e-10, &ctx(1)).unwrap_err();
+        let error = diffusion_map(lonely, 2, Density::Kept, 1e-10, &ctx(1)).unwrap_err();
         assert!(error.to_string().contains("cell 3 has no connections"));
         let mut negative = line(5);
         negative.values[0] = -1.0;
-        assert!(diffusion_map(&negative, 2, Density::Removed, 1e-10, &ctx(1)).is_err());
-        assert!(diffusion_map(&line(5), 6, Density::Kept, 1e-10, &ctx(1)).is_err());
+        assert!(diffusion_map(negative, 2, Density::Removed, 1e-10, &ctx(1)).is_err());
+        assert!(diffusion_map(line(5), 6, Density::Kept, 1e-10, &ctx(1)).is_err());
     }
 }
