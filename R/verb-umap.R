@@ -30,8 +30,9 @@
 #' gives the same bits for any number of threads. `.Random.seed` is left alone.
 #'
 #' Memory beside the stored graph, measured on 100,000 cells with 15 neighbours: 450 bytes a cell
-#' from a matrix, 610 with `init = "spectral"`. The engine's share for the layout itself is
-#' about \eqn{20 n k} bytes for n cells with k neighbours.
+#' from a matrix, 610 with `init = "spectral"`, 860 with `init = "rep"`, which reads the
+#' embedding. The engine's share for the layout itself is about \eqn{20 n k} bytes for n cells with
+#' k neighbours.
 #'
 #' @inheritParams cluster_leiden
 #' @inheritParams find_neighbors
