@@ -1,7 +1,7 @@
 //! The values of a view gene by gene, in bounded memory, from one read of the
 //! row-major matrix.
 //!
-//! Every block is turned around where it is decoded (see [`piece`](super::piece)).
+//! Every block is turned around where it is decoded (see [`turn`](super::turn)).
 //! Pieces stay in memory while they fit; the others go to a spill file in the
 //! scratch directory and come back by slices of genes. What a gene's values are
 //! and their order do not depend on where its pieces lie.
@@ -16,12 +16,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::groups::Groups;
-use super::piece::{Layout, LoadedPiece, PieceView, Turner, count_genes, gene_bytes};
+use super::piece::{Layout, LoadedPiece, PieceView, count_genes, gene_bytes};
 use super::spill::Spill;
+use super::turn::Turner;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::Source;
-use crate::pass::{partial_body, partial_header, stream};
+use crate::pass::{SLAB_VALUES, partial_body, partial_header, stream_runs};
 use crate::transform::View;
 
 /// What decoding takes of the budget, for each thread.
@@ -30,8 +31,9 @@ const THREAD_BYTES: u64 = 96 << 20;
 /// Tells these partials from those of other passes.
 const MAGIC: &[u8; 8] = b"by genes";
 
-/// One block's values, in memory or in the spill file.
+/// The values of a block or of a part of it, in memory or in the spill file.
 struct Piece {
+    /// Pieces of one block come in their order.
     block: usize,
     n_bytes: usize,
     place: Place,
@@ -129,25 +131,39 @@ impl GeneMajor {
     ) -> Result<Self> {
         groups.check_rows(view.n_obs())?;
         let grid = source.grid();
-        let blocks = match range {
-            None => 0..grid.n_blocks(),
-            Some(range) if range < grid.n_ranges() => grid.blocks(range),
+        let ranges = match range {
+            None => 0..grid.n_ranges(),
+            Some(range) if range < grid.n_ranges() => range..range + 1,
             Some(_) => {
                 let message = format!("ranges must lie below {}", grid.n_ranges());
                 return Err(Error::InvalidInput { argument: "ranges", message });
             }
         };
+        let blocks = ranges.flat_map(|range| grid.blocks(range));
+        let runs: Vec<Vec<usize>> =
+            blocks.filter(|&b| view.touches(&grid.rows(b))).map(|b| vec![b]).collect();
+        let (view, log) = match view.leaving_log() {
+            Some((view, log)) => (view, Some(log)),
+            None => (view.clone(), None),
+        };
         let n_vars = view.n_vars();
         let collector = Collector::new(ctx, n_vars);
         let turners: Mutex<Vec<Turner>> = Mutex::default();
-        stream(source, view, ctx, "reading values", blocks, |number, block| {
-            let mut turner = turners.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let turned = turner.get_or_insert_default().turn(block, groups, n_vars)?;
-            turners.lock().unwrap_or_else(PoisonError::into_inner).extend(turner);
-            match turned {
-                Some(bytes) => collector.add(number, bytes),
+        stream_runs(source, &view, ctx, "reading values", &runs, SLAB_VALUES, |number, run| {
+            let spare = turners.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut turner = spare.unwrap_or_default();
+            let block = runs[number][0];
+            let keep = |turner: &mut Turner| match turner.turn(log.as_ref(), groups, n_vars)? {
+                Some(bytes) => collector.add(block, bytes),
                 None => Ok(()),
-            }
+            };
+            run.for_each(|_, slab| {
+                turner.hold(slab, groups);
+                if turner.is_full() { keep(&mut turner) } else { Ok(()) }
+            })?;
+            keep(&mut turner)?;
+            turners.lock().unwrap_or_else(PoisonError::into_inner).push(turner);
+            Ok(())
         })?;
         Ok(collector.finish(n_vars, groups.n_groups()))
     }

@@ -13,6 +13,12 @@ const TASK_GENES: usize = 32;
 /// Rows of one task, about: a few megabytes.
 const TASK_ROWS: usize = 1 << 16;
 
+/// Genes of one task where there are so many comparisons. A thread takes those of a task one
+/// after the other; tasks begin at the first gene of the slice.
+pub(super) fn genes_of_task(n_comparisons: usize) -> usize {
+    (TASK_ROWS / n_comparisons.max(1)).clamp(1, TASK_GENES)
+}
+
 /// Runs `test` on every gene of a slice; it pushes or skips the rows of the gene, one for
 /// each of `n_comparisons`. They go to the table.
 pub(super) fn for_each_gene<S>(
@@ -26,7 +32,7 @@ pub(super) fn for_each_gene<S>(
     if n_comparisons == 0 {
         return Ok(());
     }
-    let task_genes = (TASK_ROWS / n_comparisons).clamp(1, TASK_GENES);
+    let task_genes = genes_of_task(n_comparisons);
     let n_tasks = genes.len().div_ceil(task_genes);
     let state = || (scratch(), RowBatch::new(table));
     ctx.parallel("testing genes", n_tasks, state, |task, (scratch, rows)| {

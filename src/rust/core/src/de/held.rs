@@ -72,6 +72,11 @@ pub(super) struct CountRows {
 }
 
 impl CountRows {
+    /// Number of rows.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Position, columns and counts of each row.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &[u16], &[u16])> {
         let mut start = 0;

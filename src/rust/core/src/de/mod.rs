@@ -5,7 +5,7 @@
 //! * [`group_pass`]: one accumulator for every group and gene, in one read (rows wait
 //!   for their turn in `held`); [`moments`] make t-tests ([`ttest`]) and tests of detection ([`binomial`]) of
 //!   them, pseudobulk takes the sums.
-//! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s that
+//! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s (rows `turn`ed around) that
 //!   [`spill`] to disk; the source of rank tests ([`wilcoxon`], `ranking`).
 //! * [`fold_change`], `combine`, [`replicates`]: effects, strata (blocks) made
 //!   one, samples one by one.
@@ -36,6 +36,7 @@ pub mod sides;
 pub mod spill;
 pub mod table;
 pub mod ttest;
+mod turn;
 pub mod wilcoxon;
 
 pub use crate::summary::groups;

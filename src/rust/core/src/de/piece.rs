@@ -1,21 +1,19 @@
-//! A block of rows turned around: the values of each gene side by side, with
+//! Rows turned around: the values of each gene side by side, with
 //! the group of their cell.
 //!
 //! A piece is one run of bytes, the same in memory, in a spill file and between
-//! processes: `n_genes + 1` offsets (u32), one ordered key a value (u64), one
-//! group a value (1, 2 or 4 bytes), all little-endian. Stored zeros and cells
-//! without a group are not in it. Within a gene values are in the order of the
-//! file.
+//! processes: `n_genes + 1` offsets (u32), then for each value its ordered key (u64) and
+//! its group (1, 2 or 4 bytes), all little-endian. Stored zeros and cells
+//! without a group are not in it. How they are made says [`turn`](super::turn).
 
 use std::ops::Range;
 
-use super::groups::{Groups, NONE, not_finite};
 use crate::error::{Error, Result};
-use crate::matrix::RowBlock;
-use crate::stats::rank::ordered_key;
 
-const OFFSET: usize = 4;
-const KEY: usize = 8;
+/// Bytes of an offset.
+pub(super) const OFFSET: usize = 4;
+/// Bytes of a key.
+pub(super) const KEY: usize = 8;
 
 /// Bytes of a group's number.
 #[must_use]
@@ -25,136 +23,6 @@ pub fn label_width(n_groups: usize) -> usize {
         0x101..=0x1_0000 => 2,
         _ => 4,
     }
-}
-
-/// The memory of a thread that turns blocks around.
-#[derive(Debug, Default)]
-pub struct Turner {
-    /// Where the next value of each gene goes.
-    next: Vec<u32>,
-    /// Where the next tile begins in each row.
-    cursors: Vec<usize>,
-}
-
-/// Genes whose values are written together: the lines of their keys and groups
-/// stay in a second-level cache.
-const TILE_GENES: usize = 1024;
-
-impl Turner {
-    /// Turns a block around. `None` where it has nothing.
-    ///
-    /// # Errors
-    /// When a value is not finite.
-    pub fn turn(
-        &mut self,
-        block: &RowBlock,
-        groups: &Groups,
-        n_vars: usize,
-    ) -> Result<Option<Vec<u8>>> {
-        match label_width(groups.n_groups()) {
-            1 => self.turn_with::<1>(block, groups, n_vars),
-            2 => self.turn_with::<2>(block, groups, n_vars),
-            _ => self.turn_with::<4>(block, groups, n_vars),
-        }
-    }
-
-    /// A counting sort by gene, stable.
-    ///
-    /// Problem: the values of a row go to as many places as it has genes, and all
-    /// these places together are larger than the cache. Solution: where rows are
-    /// sorted, the genes are taken tile by tile, each row from where it was left.
-    fn turn_with<const WIDTH: usize>(
-        &mut self,
-        block: &RowBlock,
-        groups: &Groups,
-        n_vars: usize,
-    ) -> Result<Option<Vec<u8>>> {
-        let sorted = self.count(block, groups, n_vars)?;
-        let mut n_values: u32 = 0;
-        let mut offsets = Vec::with_capacity(OFFSET * (n_vars + 1));
-        for slot in &mut self.next {
-            offsets.extend_from_slice(&n_values.to_le_bytes());
-            let count = *slot;
-            *slot = n_values;
-            n_values += count;
-        }
-        if n_values == 0 {
-            return Ok(None);
-        }
-        offsets.extend_from_slice(&n_values.to_le_bytes());
-        let n = n_values as usize;
-        let mut bytes = vec![0; offsets.len() + (KEY + WIDTH) * n];
-        let (head, body) = bytes.split_at_mut(offsets.len());
-        head.copy_from_slice(&offsets);
-        let (keys, labels) = body.split_at_mut(KEY * n);
-        self.cursors.clear();
-        self.cursors.resize(block.rows.len(), 0);
-        let tile = if sorted { TILE_GENES } else { n_vars };
-        let mut end = 0;
-        while end < n_vars {
-            end = (end + tile).min(n_vars);
-            for (r, &position) in block.rows.iter().enumerate() {
-                let group = groups.of(position);
-                if group == NONE {
-                    continue;
-                }
-                let mut label = [0; WIDTH];
-                label.copy_from_slice(&group.to_le_bytes()[..WIDTH]);
-                let (indices, values) = block.row(r);
-                let from = self.cursors[r];
-                let length =
-                    if sorted { tile_length(&indices[from..], end) } else { indices.len() };
-                let own = from..from + length;
-                self.cursors[r] = own.end;
-                for (&gene, &value) in indices[own.clone()].iter().zip(&values[own]) {
-                    if value != 0.0 {
-                        let slot = &mut self.next[gene as usize];
-                        let at = *slot as usize;
-                        *slot += 1;
-                        let key = ordered_key(value).to_le_bytes();
-                        keys[KEY * at..][..KEY].copy_from_slice(&key);
-                        labels[WIDTH * at..][..WIDTH].copy_from_slice(&label);
-                    }
-                }
-            }
-        }
-        Ok(Some(bytes))
-    }
-
-    /// Counts the values of each gene, and says whether all rows are sorted.
-    fn count(&mut self, block: &RowBlock, groups: &Groups, n_vars: usize) -> Result<bool> {
-        self.next.clear();
-        self.next.resize(n_vars, 0);
-        let mut sorted = true;
-        for (r, &position) in block.rows.iter().enumerate() {
-            if groups.of(position) == NONE {
-                continue;
-            }
-            let (indices, values) = block.row(r);
-            let mut finite = true;
-            for (&gene, &value) in indices.iter().zip(values) {
-                self.next[gene as usize] += u32::from(value != 0.0);
-                finite &= value.is_finite();
-            }
-            if !finite {
-                return Err(not_finite(values, indices, position));
-            }
-            sorted &= indices.is_sorted();
-        }
-        Ok(sorted)
-    }
-}
-
-/// How many of these sorted genes are below `end`; few or many of them.
-fn tile_length(genes: &[u32], end: usize) -> usize {
-    let below = |gene: &u32| (*gene as usize) < end;
-    let mut step = 16;
-    while genes.get(step).is_some_and(below) {
-        step *= 2;
-    }
-    let most = (step + 1).min(genes.len());
-    let least = if step > 16 { step / 2 } else { 0 };
-    least + genes[least..most].partition_point(below)
 }
 
 /// Where the parts of a piece are, for some genes of it.
@@ -186,15 +54,10 @@ impl Layout {
         OFFSET * genes.start..OFFSET * (genes.end + 1)
     }
 
-    /// Bytes of the keys and of the groups of these values.
-    fn values(&self, values: &Range<usize>) -> (Range<usize>, Range<usize>) {
-        let keys = OFFSET * (self.n_genes + 1);
-        let labels = keys + KEY * self.n_values;
-        let width = self.width;
-        (
-            keys + KEY * values.start..keys + KEY * values.end,
-            labels + width * values.start..labels + width * values.end,
-        )
+    /// Bytes of these values.
+    fn records(&self, values: &Range<usize>) -> Range<usize> {
+        let (begin, record) = (OFFSET * (self.n_genes + 1), KEY + self.width);
+        begin + record * values.start..begin + record * values.end
     }
 }
 
@@ -204,8 +67,7 @@ pub struct PieceView<'p> {
     first_gene: usize,
     base: usize,
     offsets: &'p [u8],
-    keys: &'p [u8],
-    labels: &'p [u8],
+    records: &'p [u8],
     width: usize,
 }
 
@@ -213,13 +75,11 @@ impl<'p> PieceView<'p> {
     /// A whole piece.
     #[must_use]
     pub fn whole(bytes: &'p [u8], layout: Layout) -> Self {
-        let (keys, labels) = layout.values(&(0..layout.n_values));
         PieceView {
             first_gene: 0,
             base: 0,
             offsets: &bytes[Layout::offsets(&(0..layout.n_genes))],
-            keys: &bytes[keys],
-            labels: &bytes[labels],
+            records: &bytes[layout.records(&(0..layout.n_values))],
             width: layout.width,
         }
     }
@@ -230,25 +90,40 @@ impl<'p> PieceView<'p> {
         offset(gene)..offset(gene + 1)
     }
 
+    /// Number of values of `gene`.
+    #[must_use]
+    pub fn n_values(&self, gene: usize) -> usize {
+        self.span(gene).len()
+    }
+
     /// Appends the keys and groups of `gene`.
     pub fn gather(&self, gene: usize, keys: &mut Vec<u64>, groups: &mut Vec<u32>) {
-        let span = self.span(gene);
-        let bytes = &self.keys[KEY * span.start..KEY * span.end];
-        keys.extend(bytes.chunks_exact(KEY).map(|key| {
-            let mut word = [0; KEY];
-            word.copy_from_slice(key);
-            u64::from_le_bytes(word)
-        }));
-        let labels = &self.labels[self.width * span.start..self.width * span.end];
         match self.width {
-            1 => groups.extend(labels.iter().map(|&label| u32::from(label))),
-            2 => groups.extend(
-                labels.chunks_exact(2).map(|l| u32::from(u16::from_le_bytes([l[0], l[1]]))),
-            ),
-            _ => groups.extend(
-                labels.chunks_exact(4).map(|l| u32::from_le_bytes([l[0], l[1], l[2], l[3]])),
-            ),
+            1 => self.gather_with::<1>(gene, keys, groups),
+            2 => self.gather_with::<2>(gene, keys, groups),
+            _ => self.gather_with::<4>(gene, keys, groups),
         }
+    }
+
+    fn gather_with<const WIDTH: usize>(
+        &self,
+        gene: usize,
+        keys: &mut Vec<u64>,
+        groups: &mut Vec<u32>,
+    ) {
+        let span = self.span(gene);
+        let record = KEY + WIDTH;
+        let bytes = &self.records[record * span.start..record * span.end];
+        keys.extend(bytes.chunks_exact(record).map(|record| {
+            let mut key = [0; KEY];
+            key.copy_from_slice(&record[..KEY]);
+            u64::from_le_bytes(key)
+        }));
+        groups.extend(bytes.chunks_exact(record).map(|record| {
+            let mut label = [0; 4];
+            label[..WIDTH].copy_from_slice(&record[KEY..]);
+            u32::from_le_bytes(label)
+        }));
     }
 
     /// Checks what the engine relies on, of a piece from another process.
@@ -265,7 +140,7 @@ impl<'p> PieceView<'p> {
             }
             last = offset;
         }
-        if last * KEY != self.keys.len() {
+        if last * (KEY + self.width) != self.records.len() {
             return Err(bad("the offsets of a piece do not reach its end"));
         }
         let (mut keys, mut groups) = (Vec::new(), Vec::new());
@@ -287,8 +162,7 @@ pub struct LoadedPiece {
     first_gene: usize,
     base: usize,
     offsets: Vec<u8>,
-    keys: Vec<u8>,
-    labels: Vec<u8>,
+    records: Vec<u8>,
     width: usize,
 }
 
@@ -310,15 +184,8 @@ impl LoadedPiece {
         };
         let offsets = get(Layout::offsets(&genes))?;
         let base = read_offset(&offsets, 0);
-        let (keys, labels) = layout.values(&(base..read_offset(&offsets, genes.len())));
-        Ok(LoadedPiece {
-            first_gene: genes.start,
-            base,
-            offsets,
-            keys: get(keys)?,
-            labels: get(labels)?,
-            width: layout.width,
-        })
+        let records = get(layout.records(&(base..read_offset(&offsets, genes.len()))))?;
+        Ok(LoadedPiece { first_gene: genes.start, base, offsets, records, width: layout.width })
     }
 
     /// The same as a view.
@@ -328,8 +195,7 @@ impl LoadedPiece {
             first_gene: self.first_gene,
             base: self.base,
             offsets: &self.offsets,
-            keys: &self.keys,
-            labels: &self.labels,
+            records: &self.records,
             width: self.width,
         }
     }
@@ -360,7 +226,10 @@ fn bad(reason: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::groups::{Groups, NONE};
+    use super::super::turn::Turner;
     use super::*;
+    use crate::matrix::RowBlock;
     use crate::stats::rank::key_value;
 
     fn block() -> RowBlock {
@@ -382,7 +251,9 @@ mod tests {
     fn check(n_groups: usize) {
         let last = n_groups as u32 - 1;
         let groups = Groups::new(vec![0, last, NONE, 0], n_groups).unwrap();
-        let bytes = Turner::default().turn(&block(), &groups, 4).unwrap().unwrap();
+        let mut turner = Turner::default();
+        turner.hold(&block(), &groups);
+        let bytes = turner.turn(None, &groups, 4).unwrap().unwrap();
         let layout = Layout::new(4, n_groups, bytes.len()).unwrap();
         let whole = PieceView::whole(&bytes, layout);
         whole.check(4, n_groups).unwrap();
@@ -407,83 +278,6 @@ mod tests {
     fn genes_come_back_in_the_order_of_the_file() {
         for n_groups in [2, 256, 257, 65_536, 65_537] {
             check(n_groups);
-        }
-    }
-
-    #[test]
-    fn tiles_do_not_show() {
-        let mut rng = crate::stats::random::Rng::new(6, 0);
-        let (n_obs, n_vars) = (30, 3 * TILE_GENES + 7);
-        let mut block = RowBlock { indptr: vec![0], ..RowBlock::default() };
-        let mut want = vec![Vec::new(); n_vars];
-        let groups = Groups::new((0..n_obs as u32).map(|i| i % 3).collect(), 3).unwrap();
-        for row in 0..n_obs {
-            // Empty, dense and sparse rows; some values are stored zeros.
-            let share = [0, 1, 3, 50][row % 4];
-            for (gene, want) in want.iter_mut().enumerate() {
-                if share > 0 && rng.below(share) == 0 {
-                    let value = rng.below(4) as f64;
-                    block.indices.push(gene as u32);
-                    block.values.push(value);
-                    if value != 0.0 {
-                        want.push((value, groups.of(row)));
-                    }
-                }
-            }
-            block.indptr.push(block.indices.len());
-            block.rows.push(row);
-        }
-        let mut turner = Turner::default();
-        let tiled = turner.turn(&block, &groups, n_vars).unwrap().unwrap();
-        let layout = Layout::new(n_vars, 3, tiled.len()).unwrap();
-        for (gene, want) in want.iter().enumerate() {
-            assert_eq!(&gathered(PieceView::whole(&tiled, layout), gene), want);
-        }
-        // One row the wrong way round: no tiles, the same bytes.
-        let first = block.indptr[1]..block.indptr[2];
-        block.indices[first.clone()].reverse();
-        block.values[first].reverse();
-        assert_eq!(turner.turn(&block, &groups, n_vars).unwrap().unwrap(), tiled);
-    }
-
-    #[test]
-    fn tiles_end_where_genes_do() {
-        let genes: Vec<u32> = (0..200).map(|i| 3 * i).collect();
-        for end in 0..610 {
-            let want = genes.iter().filter(|&&gene| (gene as usize) < end).count();
-            assert_eq!(tile_length(&genes, end), want);
-            assert_eq!(tile_length(&genes[..7], end), want.min(7));
-        }
-        assert_eq!(tile_length(&[], 5), 0);
-    }
-
-    #[test]
-    fn blocks_without_labelled_values_make_no_piece() {
-        let groups = Groups::new(vec![NONE; 4], 1).unwrap();
-        assert!(Turner::default().turn(&block(), &groups, 4).unwrap().is_none());
-    }
-
-    #[test]
-    fn values_that_are_no_numbers_are_errors() {
-        for bad in [f64::NAN, f64::INFINITY] {
-            let mut block = block();
-            block.values[5] = bad;
-            let groups = Groups::new(vec![0; 4], 1).unwrap();
-            let error = Turner::default().turn(&block, &groups, 4).unwrap_err();
-            assert!(error.to_string().starts_with("the value of cell 2 and gene 1 is"), "{error}");
-        }
-    }
-
-    #[test]
-    fn damaged_pieces_are_errors() {
-        let groups = Groups::new(vec![0, 1, 0, 0], 2).unwrap();
-        let bytes = Turner::default().turn(&block(), &groups, 4).unwrap().unwrap();
-        assert!(Layout::new(4, 2, bytes.len() - 1).is_err());
-        let layout = Layout::new(4, 2, bytes.len()).unwrap();
-        for (at, byte) in [(0, 1), (4, 200), (bytes.len() - 1, 2)] {
-            let mut damaged = bytes.clone();
-            damaged[at] = byte;
-            assert!(PieceView::whole(&damaged, layout).check(4, 2).is_err(), "byte {at}");
         }
     }
 }

@@ -10,11 +10,13 @@
 //! Ranks, ties and rank sums are integers (Mann & Whitney 1947), so nothing
 //! depends on any order; means are sums in the order of the file.
 
+use std::ops::Range;
+
 use super::combine::{Effects, Verdict, Weight};
 use super::contrast::{Contrasts, SideValues};
 use super::fold_change::{FoldChange, Sums};
 use super::gene_major::GeneMajor;
-use super::genes::for_each_gene;
+use super::genes::{for_each_gene, genes_of_task};
 use super::piece::PieceView;
 use super::ranking::{RankPlan, RankWork};
 use super::replicates::{ReplicatePlan, ReplicateWork};
@@ -62,14 +64,16 @@ impl Wilcoxon<'_> {
         for genes in values.slices(ctx) {
             let slice = values.load(ctx, &genes)?;
             let views = slice.views()?;
+            let task = genes_of_task(n_comparisons);
             for_each_gene(
                 ctx,
-                genes,
+                genes.clone(),
                 n_comparisons,
                 &table,
                 Workspace::default,
                 |gene, work, rows| {
-                    work.gather(gene, &views);
+                    let in_task = (gene - genes.start) % task;
+                    work.gather(gene..(gene + task - in_task).min(genes.end), &views);
                     work.add_up(view, self.contrasts.groups().n_groups());
                     let detected = work.labels.iter().map(|sums| sums.detected);
                     self.contrasts.check_counts(gene, detected)?;
@@ -135,9 +139,10 @@ impl Wilcoxon<'_> {
     }
 }
 
-/// One thread's memory: about 60 bytes a nonzero value of the largest gene.
+/// One thread's memory: about 60 bytes a nonzero value of the largest gene, and 6 MB.
 #[derive(Default)]
 struct Workspace {
+    ahead: Ahead,
     keys: Vec<u64>,
     groups: Vec<u32>,
     linear: Vec<f64>,
@@ -152,12 +157,11 @@ struct Workspace {
 }
 
 impl Workspace {
-    fn gather(&mut self, gene: usize, pieces: &[PieceView]) {
-        self.keys.clear();
-        self.groups.clear();
-        for piece in pieces {
-            piece.gather(gene, &mut self.keys, &mut self.groups);
-        }
+    /// The values of the first of these genes, which the thread takes one after the other.
+    fn gather(&mut self, genes: Range<usize>, pieces: &[PieceView]) {
+        let (keys, groups) = self.ahead.take(genes, pieces);
+        std::mem::swap(&mut self.keys, keys);
+        std::mem::swap(&mut self.groups, groups);
     }
 
     /// Sums by label, in the order of the file.
@@ -172,6 +176,59 @@ impl Workspace {
             sums.detected += 1;
             sums.values += key_value(key);
             sums.linear += linear;
+        }
+    }
+}
+
+/// Values of the genes that are next.
+///
+/// Problem: a piece has few values of a gene, and getting at them costs more than copying
+/// them. Solution: those of its neighbours, which follow them, are copied too.
+#[derive(Default)]
+struct Ahead {
+    genes: Range<usize>,
+    /// Keys and groups of each gene.
+    values: Vec<(Vec<u64>, Vec<u32>)>,
+}
+
+/// Genes that are gathered at a time.
+const BATCH_GENES: usize = 8;
+
+/// Values after which no further gene is gathered: they stay in a cache.
+const BATCH_VALUES: usize = 1 << 19;
+
+impl Ahead {
+    /// The values of the first of `genes`, once; more of these may be gathered with them.
+    fn take(
+        &mut self,
+        genes: Range<usize>,
+        pieces: &[PieceView],
+    ) -> (&mut Vec<u64>, &mut Vec<u32>) {
+        if !self.genes.contains(&genes.start) {
+            self.fill(&genes, pieces);
+        }
+        let (keys, groups) = &mut self.values[genes.start - self.genes.start];
+        (keys, groups)
+    }
+
+    fn fill(&mut self, genes: &Range<usize>, pieces: &[PieceView]) {
+        let n_values = |gene| pieces.iter().map(|piece| piece.n_values(gene)).sum::<usize>();
+        let mut total = 0;
+        let batch = genes.clone().take(BATCH_GENES).take_while(|&gene| {
+            let fits = total < BATCH_VALUES;
+            total += n_values(gene);
+            fits
+        });
+        self.genes = genes.start..genes.start + batch.count();
+        self.values.resize_with(BATCH_GENES, Default::default);
+        for (keys, groups) in &mut self.values {
+            keys.clear();
+            groups.clear();
+        }
+        for piece in pieces {
+            for (gene, (keys, groups)) in self.genes.clone().zip(&mut self.values) {
+                piece.gather(gene, keys, groups);
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ pub use bytes::{from_bytes, to_bytes};
 pub(crate) use bytes::{partial_body, partial_header};
 pub use executor::{merge_partials, run, run_ranges, run_tiled, run_tiled_ranges};
 pub use pack::pack;
-pub(crate) use stream::SLAB_VALUES;
+pub(crate) use stream::{SLAB_VALUES, stream_runs};
 pub use stream::{stream, stream_slabs};
 
 use crate::error::Result;

@@ -46,7 +46,24 @@ const SHORT: usize = 24;
 #[derive(Debug, Default)]
 pub struct PairSorter {
     starts: Vec<u32>,
+    words: Vec<u64>,
     pairs: Vec<(u64, u32)>,
+}
+
+/// How values spread over buckets.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    min: u64,
+    /// Bits of `key - min` below those that name the bucket.
+    shift: u32,
+    /// Bits that name the bucket.
+    bits: u32,
+}
+
+impl Spread {
+    fn bucket(self, key: u64) -> usize {
+        ((key - self.min) >> self.shift) as usize
+    }
 }
 
 impl PairSorter {
@@ -62,9 +79,10 @@ impl PairSorter {
     /// Problem: comparison sorts take about 25 ns per value at 10,000 values.
     /// Solution: expression values of one gene spread over few binary orders of
     /// magnitude, so the leading bits of `key - min` spread them over about as
-    /// many buckets as there are values; a bucket holds a few values or one
-    /// large tie, which insertion sort finishes at once. A bucket that is
-    /// neither goes to the standard library's sort.
+    /// many buckets as there are values, and few bits are left over: mostly enough for
+    /// the group, so that a word is all that moves. A bucket holds a few values, which one
+    /// insertion sort over all buckets finishes; one with many goes to the standard
+    /// library's sort before.
     ///
     /// # Panics
     ///
@@ -85,37 +103,77 @@ impl PairSorter {
         if min == max {
             return;
         }
-        let bits = usize::BITS - n.leading_zeros();
+        let bits = usize::BITS - n.leading_zeros() + 1;
         let bits = bits.min(MAX_BUCKET_BITS);
-        let shift = (u64::BITS - (max - min).leading_zeros()).saturating_sub(bits);
+        let key_bits = u64::BITS - (max - min).leading_zeros();
+        let spread = Spread { min, shift: key_bits.saturating_sub(bits), bits };
+        let crowded = self.begin(keys, spread);
+        let last_group = groups.iter().fold(0, |all, &group| all | group);
+        let group_bits = u32::BITS - last_group.leading_zeros();
+        if key_bits + group_bits <= u64::BITS {
+            self.sort_words(keys, groups, spread, group_bits, crowded);
+        } else {
+            self.sort_pairs(keys, groups, spread, crowded);
+        }
+    }
 
-        // starts[b + 1] counts bucket b, then starts[b] becomes its beginning,
-        // and after the scatter its end.
+    /// Sets `starts[b]` to the beginning of bucket b, and says whether one has many values.
+    fn begin(&mut self, keys: &[u64], spread: Spread) -> bool {
         self.starts.clear();
-        self.starts.resize((1 << bits) + 1, 0);
-        let starts = &mut self.starts[..];
-        for &key in keys.iter() {
-            starts[((key - min) >> shift) as usize + 1] += 1;
+        self.starts.resize(1 << spread.bits, 0);
+        for &key in keys {
+            self.starts[spread.bucket(key)] += 1;
         }
-        let mut sum = 0;
-        for start in starts.iter_mut() {
-            sum += *start;
+        let (mut sum, mut most) = (0, 0);
+        for start in &mut self.starts {
+            let count = *start;
             *start = sum;
+            sum += count;
+            most = most.max(count);
         }
-        self.pairs.resize(n, (0, 0));
+        most as usize > SHORT
+    }
+
+    fn sort_words(
+        &mut self,
+        keys: &mut [u64],
+        groups: &mut [u32],
+        spread: Spread,
+        group_bits: u32,
+        crowded: bool,
+    ) {
+        self.words.resize(keys.len(), 0);
         for (&key, &group) in keys.iter().zip(groups.iter()) {
-            let slot = &mut starts[((key - min) >> shift) as usize];
+            let slot = &mut self.starts[spread.bucket(key)];
+            // A shift by all bits, of the only group, leaves nothing to shift.
+            self.words[*slot as usize] = ((key - spread.min) << group_bits) | u64::from(group);
+            *slot += 1;
+        }
+        if crowded {
+            for_crowded(&self.starts, &mut self.words, <[u64]>::sort_unstable);
+        }
+        let last = (1 << group_bits) - 1;
+        // Words of equal keys stay where they are.
+        finish_sort(&mut self.words, |&before, &word| before > word | last);
+        for ((key, group), &word) in keys.iter_mut().zip(groups).zip(&self.words) {
+            *key = (word >> group_bits) + spread.min;
+            *group = (word & last) as u32;
+        }
+    }
+
+    fn sort_pairs(&mut self, keys: &mut [u64], groups: &mut [u32], spread: Spread, crowded: bool) {
+        self.pairs.resize(keys.len(), (0, 0));
+        for (&key, &group) in keys.iter().zip(groups.iter()) {
+            let slot = &mut self.starts[spread.bucket(key)];
             self.pairs[*slot as usize] = (key, group);
             *slot += 1;
         }
-        let mut begin = 0;
-        for &end in &starts[..1 << bits] {
-            let bucket = &mut self.pairs[begin..end as usize];
-            begin = end as usize;
-            if bucket.len() > 1 {
-                sort_bucket(bucket);
-            }
+        if crowded {
+            for_crowded(&self.starts, &mut self.pairs, |bucket| {
+                bucket.sort_unstable_by_key(|pair| pair.0);
+            });
         }
+        finish_sort(&mut self.pairs, |before, pair| before.0 > pair.0);
         for ((key, group), pair) in keys.iter_mut().zip(groups).zip(&self.pairs) {
             (*key, *group) = *pair;
         }
@@ -139,21 +197,30 @@ fn insertion_sort(keys: &mut [u64], groups: &mut [u32]) {
     }
 }
 
-#[inline]
-fn sort_bucket(bucket: &mut [(u64, u32)]) {
-    if bucket.len() > SHORT {
-        // Recognises a tie, or two, in linear time.
-        bucket.sort_unstable_by_key(|pair| pair.0);
-        return;
+/// Hands the buckets that end at `ends` and have many values to `sort`.
+fn for_crowded<T>(ends: &[u32], values: &mut [T], mut sort: impl FnMut(&mut [T])) {
+    let mut begin = 0;
+    for &end in ends {
+        let end = end as usize;
+        if end - begin > SHORT {
+            sort(&mut values[begin..end]);
+        }
+        begin = end;
     }
-    for i in 1..bucket.len() {
-        let pair = bucket[i];
+}
+
+/// Insertion sort of values that are a few places from where they belong; `above` says
+/// whether the first belongs after the second.
+#[inline]
+fn finish_sort<T: Copy>(values: &mut [T], above: impl Fn(&T, &T) -> bool) {
+    for i in 1..values.len() {
+        let value = values[i];
         let mut j = i;
-        while j > 0 && bucket[j - 1].0 > pair.0 {
-            bucket[j] = bucket[j - 1];
+        while j > 0 && above(&values[j - 1], &value) {
+            values[j] = values[j - 1];
             j -= 1;
         }
-        bucket[j] = pair;
+        values[j] = value;
     }
 }
 
@@ -162,6 +229,8 @@ fn sort_bucket(bucket: &mut [(u64, u32)]) {
 pub struct RankSums {
     /// Twice the sum of the average ranks of each group's cells.
     pub doubled: Vec<u64>,
+    /// Values of each group that are not zero.
+    pub stored: Vec<u64>,
     /// Sum over all ties of t^3 - t, where t is the number of tied cells.
     pub tie_term: u128,
 }
@@ -186,23 +255,21 @@ pub fn rank_sums(keys: &[u64], groups: &[u32], group_sizes: &[u64], out: &mut Ra
     assert!(n_total < 1 << 32, "too many cells to rank");
     let Range { start: n_negative, end: n_not_positive } = zero_span(keys);
     let n_positive = (keys.len() - n_not_positive) as u64;
-
-    // First count the nonzero values of each group, to learn its zeros.
-    out.doubled.clear();
-    out.doubled.resize(group_sizes.len(), 0);
-    for &group in groups[..n_negative].iter().chain(&groups[n_not_positive..]) {
-        out.doubled[group as usize] += 1;
-    }
     let n_zero =
         n_total.checked_sub(n_negative as u64 + n_positive).expect("no more values than cells");
-    let zero_rank = 2 * n_negative as u64 + n_zero + 1;
-    for (doubled, &size) in out.doubled.iter_mut().zip(group_sizes) {
-        let zeros = size.checked_sub(*doubled).expect("no more values than cells in a group");
-        *doubled = zeros * zero_rank;
-    }
+    out.doubled.clear();
+    out.doubled.resize(group_sizes.len(), 0);
+    out.stored.clear();
+    out.stored.resize(group_sizes.len(), 0);
     out.tie_term = tie(n_zero);
-    add_runs(&keys[..n_negative], &groups[..n_negative], 0, out);
-    add_runs(&keys[n_not_positive..], &groups[n_not_positive..], n_negative as u64 + n_zero, out);
+    add_ranks(&keys[..n_negative], &groups[..n_negative], 0, out);
+    let before = n_negative as u64 + n_zero;
+    add_ranks(&keys[n_not_positive..], &groups[n_not_positive..], before, out);
+    let zero_rank = 2 * n_negative as u64 + n_zero + 1;
+    for ((doubled, &stored), &size) in out.doubled.iter_mut().zip(&out.stored).zip(group_sizes) {
+        let zeros = size.checked_sub(stored).expect("no more values than cells in a group");
+        *doubled += zeros * zero_rank;
+    }
 }
 
 /// Where the stored zeros are among sorted keys.
@@ -210,24 +277,32 @@ pub(super) fn zero_span(keys: &[u64]) -> Range<usize> {
     keys.partition_point(|&key| key < ZERO_KEY)..keys.partition_point(|&key| key <= ZERO_KEY)
 }
 
-/// Adds the doubled ranks of sorted keys that have `before` cells below them.
-fn add_runs(keys: &[u64], groups: &[u32], before: u64, out: &mut RankSums) {
-    let mut begin = 0;
-    while begin < keys.len() {
-        let key = keys[begin];
-        let mut end = begin + 1;
-        while end < keys.len() && keys[end] == key {
-            end += 1;
-        }
-        // Ranks before + begin + 1 to before + end.
-        let doubled = 2 * before + (begin + end) as u64 + 1;
-        for &group in &groups[begin..end] {
-            out.doubled[group as usize] += doubled;
-        }
-        if end - begin > 1 {
-            out.tie_term += tie((end - begin) as u64);
-        }
-        begin = end;
+/// Adds the doubled ranks of sorted keys that have `before` cells below them, and counts
+/// the keys of each group.
+///
+/// Problem: whether the next key is tied can't be foreseen, and a wrong guess costs more than
+/// the sums. Solution: the rank of a tie that takes the places from `begin` up to `end`,
+/// doubled, is `begin + end + 1`; one loop upwards adds the beginnings, one downwards the
+/// ends, neither with a branch. The kth key of a tie, from 0, adds `3 k (k + 1)` to its term.
+fn add_ranks(keys: &[u64], groups: &[u32], before: u64, out: &mut RankSums) {
+    if keys.is_empty() {
+        return;
+    }
+    let (mut last, mut begin, mut ties) = (keys[0], 0, 0_u128);
+    for (at, (&key, &group)) in (0..).zip(keys.iter().zip(groups)) {
+        begin = if key == last { begin } else { at };
+        last = key;
+        let k: u64 = at - begin;
+        ties += u128::from(k * (k + 1));
+        out.doubled[group as usize] += 2 * before + 1 + begin;
+        out.stored[group as usize] += 1;
+    }
+    out.tie_term += 3 * ties;
+    let (mut last, mut end) = (keys[keys.len() - 1], keys.len() as u64);
+    for (at, (&key, &group)) in keys.iter().zip(groups).enumerate().rev() {
+        end = if key == last { end } else { at as u64 + 1 };
+        last = key;
+        out.doubled[group as usize] += end;
     }
 }
 
@@ -371,12 +446,14 @@ mod tests {
 
     /// Average ranks of all values by counting, zeros written out.
     fn naive(values: &[f64], groups: &[usize], n_groups: usize) -> RankSums {
-        let mut out = RankSums { doubled: vec![0; n_groups], tie_term: 0 };
+        let mut out =
+            RankSums { doubled: vec![0; n_groups], stored: vec![0; n_groups], tie_term: 0 };
         let mut seen: Vec<f64> = Vec::new();
         for (&x, &group) in values.iter().zip(groups) {
             let below = values.iter().filter(|&&y| y < x).count() as u64;
             let tied = values.iter().filter(|&&y| y == x).count() as u64;
             out.doubled[group] += 2 * below + tied + 1;
+            out.stored[group] += u64::from(x != 0.0);
             if !seen.contains(&x) {
                 seen.push(x);
                 out.tie_term += u128::from(tied * tied * tied - tied);

@@ -62,6 +62,11 @@ impl RowLog {
         RowFunction::new(&self.normalize, self.log, self.normalize.total(indices, values), table)
     }
 
+    /// The value that `x` becomes in a row of this total.
+    pub(crate) fn value(&self, x: f64, total: f64) -> f64 {
+        self.log.value(self.normalize.scaled_or_left(x, total))
+    }
+
     /// The function of a row of counts.
     pub(crate) fn row_of_counts<'a>(
         &'a self,
@@ -120,7 +125,7 @@ impl<'a> RowFunction<'a> {
     }
 
     fn compute(&self, x: f64) -> (f64, f64) {
-        let linear = if self.total == 0.0 { x } else { self.normalize.scaled(x, self.total) };
+        let linear = self.normalize.scaled_or_left(x, self.total);
         (linear, self.log.value(linear))
     }
 

@@ -45,6 +45,11 @@ impl Normalize {
         (x * self.target) / total
     }
 
+    /// As [`scaled`](Self::scaled); `x` itself where there is no total.
+    pub(crate) fn scaled_or_left(&self, x: f64, total: f64) -> f64 {
+        if total == 0.0 { x } else { self.scaled(x, total) }
+    }
+
     pub(crate) fn apply(&self, block: &mut RowBlock) {
         for r in 0..block.n_rows() {
             let span = block.indptr[r]..block.indptr[r + 1];
