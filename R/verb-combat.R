@@ -83,6 +83,7 @@ combat <- function(
   check_has_cells(x, call)
   batches <- batch_factor(values[[batch]], batch, call)
   note_counts(x, recipe, NULL, call)
+  warn_stale_qc(x, "obs", covariates, call, depth_only = TRUE)
   beside <- "the batches or the other covariates"
   design <- code_design(batches, without(values, batch), beside)
   single <- vapply(without(values, batch), nlevels, 0L) == 1

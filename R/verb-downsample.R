@@ -29,7 +29,7 @@
 #' the counts that were drawn, and so do [pseudobulk()], [calc_qc_metrics()], [find_doublets()] and
 #' the counts of [as_Seurat()]; layers and `raw` of the file stay as they are stored. Metrics computed
 #' before are those of the full counts: [calc_qc_metrics()] computes them anew, and filtering by
-#' them warns with class `scoom_warning_stale_qc`.
+#' them or regressing on them warns with class `scoom_warning_stale_qc`.
 #'
 #' Memory: 40 bytes per cell and about 40 MB per thread. Each later pass draws anew
 #' and holds 16 bytes per cell.

@@ -460,14 +460,21 @@ remember_kept <- function(x, bounds, found) {
 }
 
 # Warns where `used` are metrics of another selection or of other counts: those of cells
-# depend on the genes, those of genes on the cells.
-warn_stale_qc <- function(x, margin, used, call = caller_env()) {
+# depend on the genes, those of genes on the cells. With `depth_only` another selection
+# does not matter.
+warn_stale_qc <- function(
+  x,
+  margin,
+  used,
+  call = caller_env(),
+  depth_only = FALSE
+) {
   qc <- field(x, "qc")
   used <- intersect(used, qc[[margin]])
   along <- if (margin == "obs") "cols" else "rows"
   other <- if (margin == "obs") "genes" else "cells"
   of <- c(
-    if (!identical(qc$state[[along]], field(x, along))) {
+    if (!depth_only && !identical(qc$state[[along]], field(x, along))) {
       paste("on other", other)
     },
     if (!is_same_depth(qc, x)) "on counts of another depth"

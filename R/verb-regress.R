@@ -23,7 +23,8 @@
 #' `scoom_error_missing_covariates`. A column that has one value, or that follows from those
 #' before it, is an error of class `scoom_error_collinear_covariates` that names it (where what is
 #' left of its standard deviation is 1e-7 or less, as in `lm()`). As many coefficients as cells
-#' are an error of class `scoom_error_too_few_cells`.
+#' are an error of class `scoom_error_too_few_cells`. Metrics of [calc_qc_metrics()] from before
+#' [downsample_counts()] warn with class `scoom_warning_stale_qc`.
 #'
 #' @inheritSection normalize_pearson_residuals Values without zeros
 #' @section Memory:
@@ -64,6 +65,8 @@ regress_out <- function(
   values <- covariate_columns(x, covariates, call)
   check_has_cells(x, call)
   note_counts(x, recipe, NULL, call)
+  # Totals over all genes are what variable genes are regressed on.
+  warn_stale_qc(x, "obs", covariates, call, depth_only = TRUE)
   design <- regression_design(values, call)
   n_coefficients <- design$n_groups + length(design$columns)
   if (n_coefficients >= n_obs(x)) {

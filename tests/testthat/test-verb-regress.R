@@ -180,3 +180,17 @@ test_that("files of any storage give the residuals of their values", {
     tolerance = 1e-10
   )
 })
+
+test_that("metrics of counts before they were downsampled warn", {
+  local_quiet()
+  stale <- "scoom_warning_stale_qc"
+  qc <- \(x) calc_qc_metrics(x, gene_sets = NULL, percent_top = NULL)
+  x <- qc(with_covariates(small_counts()))
+  before <- downsample_counts(x, 10)
+  expect_warning(regress_out(before, "n_genes"), "another depth", class = stale)
+  expect_warning(combat(before, "batch", "n_genes"), class = stale)
+  # Totals of all genes are what a selection of genes is regressed on.
+  expect_no_warning(regress_out(x[, 1:8], "n_genes"))
+  expect_no_warning(regress_out(qc(before), "n_genes"))
+  expect_no_warning(regress_out(before, "depth"))
+})
