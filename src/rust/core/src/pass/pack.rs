@@ -7,12 +7,19 @@ use super::stream::{SLAB_VALUES, stream_runs};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::Source;
-use crate::matrix::packed::{PackedBlock, PackedSource};
+use crate::matrix::packed::{Codes, PackedBlock, PackedSource};
 use crate::transform::View;
+
+/// One row of so many tells what the others take, about.
+const TELLING: u64 = 16;
+/// Of the budget: rows that follow may be smaller, and a read in vain costs less than one
+/// too many.
+const FAR_TOO_MUCH: f64 = 1.25;
 
 /// Reads the [sparse part](View::sparse_part) of the view once and keeps it, or `None`
 /// when it takes more than `budget_bytes`: then the reading stops at the first block
-/// too much. [`View::of_copy`] is the view of what was kept.
+/// too much, or early where the first rows tell that all will take far too much.
+/// [`View::of_copy`] is the view of what was kept.
 ///
 /// # Errors
 /// As [`stream`](super::stream).
@@ -26,21 +33,27 @@ pub fn pack(
     let view = &view.sparse_part();
     let n_blocks = source.grid().n_blocks();
     let blocks: Vec<Mutex<PackedBlock>> = (0..n_blocks).map(|_| Mutex::default()).collect();
-    let taken = AtomicU64::new(0);
+    let (taken, read) = (AtomicU64::new(0), AtomicU64::new(0));
     let runs: Vec<Vec<usize>> = (0..n_blocks)
         .filter(|&block| view.touches(&source.grid().rows(block)))
         .map(|block| vec![block])
         .collect();
+    let rows_of = |run: &Vec<usize>| source.grid().rows(run[0]).len() as u64;
+    let n_rows: u64 = runs.iter().map(rows_of).sum();
     let outcome = stream_runs(source, view, ctx, stage, &runs, SLAB_VALUES, |number, run| {
-        let mut packed = PackedBlock::default();
+        let (mut packed, mut codes) = (PackedBlock::default(), Codes::default());
         run.for_each(|_, slab| {
-            packed.append(slab, view.n_vars());
+            packed.append(slab, &mut codes);
             Ok(())
         })?;
         packed.shrink();
         let bytes = packed.bytes() as u64;
         let needed_bytes = taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if needed_bytes > budget_bytes {
+        let rows = rows_of(&runs[number]);
+        let rows = read.fetch_add(rows, Ordering::Relaxed) + rows;
+        let in_all = needed_bytes as f64 * (n_rows as f64 / rows as f64);
+        let is_hopeless = rows >= n_rows / TELLING && in_all > FAR_TOO_MUCH * budget_bytes as f64;
+        if needed_bytes > budget_bytes || is_hopeless {
             return Err(Error::OverBudget { what: stage.to_owned(), needed_bytes, budget_bytes });
         }
         *blocks[runs[number][0]].lock().unwrap_or_else(PoisonError::into_inner) = packed;
