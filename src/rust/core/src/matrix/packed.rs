@@ -95,9 +95,9 @@ impl PackedBlock {
         self.bytes.push(n_values as u8);
         self.bytes.extend(codes.table.iter().flat_map(|value| value.to_le_bytes()));
         if n_values > MOST_HALVES {
-            self.bytes.extend_from_slice(&codes.codes);
+            self.bytes.extend_from_slice(&codes.places);
         } else {
-            let pairs = codes.codes.chunks(2);
+            let pairs = codes.places.chunks(2);
             self.bytes.extend(pairs.map(|pair| pair[0] | pair.get(1).map_or(0, |code| code << 4)));
         }
     }
@@ -122,7 +122,7 @@ pub struct Codes {
     slots: Vec<(u64, u32, u8)>,
     row: u32,
     table: Vec<f64>,
-    codes: Vec<u8>,
+    places: Vec<u8>,
 }
 
 /// Enough of them that most values find their own at once.
@@ -131,7 +131,7 @@ const SLOT_BITS: u32 = 10;
 impl Default for Codes {
     fn default() -> Self {
         let slots = vec![(0, 0, 0); 1 << SLOT_BITS];
-        Codes { slots, row: 0, table: Vec::new(), codes: Vec::new() }
+        Codes { slots, row: 0, table: Vec::new(), places: Vec::new() }
     }
 }
 
@@ -139,7 +139,7 @@ impl Codes {
     /// Fills the table and the codes, and says how many values there are; zero for too many.
     fn tell_apart(&mut self, values: &[f64]) -> usize {
         self.table.clear();
-        self.codes.clear();
+        self.places.clear();
         self.row = self.row.wrapping_add(1);
         if self.row == 0 {
             self.slots.fill((0, 0, 0));
@@ -162,7 +162,7 @@ impl Codes {
                 }
                 at = (at + 1) % (1 << SLOT_BITS);
             };
-            self.codes.push(code);
+            self.places.push(code);
         }
         self.table.len()
     }
@@ -338,7 +338,8 @@ mod tests {
             block.append(&slab, &mut codes);
         }
         block.shrink();
-        let grid = Grid::from_parts(vec![0..rows.len()], vec![0..1]);
+        let once = |range| std::iter::once(range).collect();
+        let grid = Grid::from_parts(once(0..rows.len()), once(0..1));
         let source = PackedSource::new(vec![block], grid, rows.len(), n_vars);
         assert_eq!(source.entries(), rows.iter().map(|row| row.0.len()).sum::<usize>());
         let ctx = Ctx::new(1, 1 << 30, std::env::temp_dir(), &Silent);
@@ -408,7 +409,7 @@ mod tests {
 
     #[test]
     fn bits_of_values_are_kept() {
-        let payload = f64::from_bits(f64::NAN.to_bits() | 77);
+        let payload = f64::from_bits(f64::NAN.to_bits() | 0x4d);
         let odd = [0.0, -0.0, f64::NAN, payload, -f64::NAN, f64::INFINITY, -1.5, 5e-324, f64::MIN];
         let short: Row = ((0..9).collect(), odd.to_vec());
         // Long enough for a table.
