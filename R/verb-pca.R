@@ -33,11 +33,12 @@
 #' convergence replace steps 3 and 4; each is a pass over the packed genes or the
 #' file. Results do not depend on threads or workers, to the last bit.
 #'
-#' Memory: \eqn{2 v + 80 n + 24 g^2} bytes for the \eqn{v} stored values of the \eqn{g} genes in \eqn{n} cells
-#' (or \eqn{24 g^2} and two or three reads where half of the budget does not hold the
-#' first two terms), and \eqn{24 n k} bytes of scores for \eqn{k} components, of which \eqn{8 n k} while the
-#' values are in memory. Packing keeps for each cell its different values once, of which there
-#' are few where they come from counts; values that are all different take 9 bytes each instead of 2.
+#' Memory: \eqn{2 v + 80 n + 24 g^2} bytes for the \eqn{v} stored values of the \eqn{g} genes in
+#' \eqn{n} cells (or \eqn{24 g^2} and two or three reads where half of the budget does not hold the
+#' first two terms), and \eqn{24 n k} bytes of scores for \eqn{k} components, of which
+#' \eqn{8 n k} while the values are in memory. Packing keeps for each cell its different values
+#' once, of which there are few where they come from counts; values that are all different take 9
+#' bytes each instead of 2.
 #'
 #' Workers of `BPPARAM` each read their part of the file once for the
 #' covariance and once for the scores, and once more for the moments where they
