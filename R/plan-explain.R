@@ -139,7 +139,9 @@ verb_memory <- function() {
     `find_variable_genes pearson_residuals` = quote(
       min(64 * batches * genes, budget / 2) + 56 * batches * genes + 48 * cells
     ),
-    run_pca = quote(min(10 * stored, budget / 3) + 24 * top^2 + 400 * cells),
+    run_pca = quote(
+      min(2 * stored + 80 * cells, budget / 2) + 24 * top^2 + 400 * cells
+    ),
     project_pca = quote(400 * cells),
     `find_markers wilcoxon` = quote(min(9 * values, 2 / 3 * budget)),
     # 64 where all values are counts: then in half of the budget.
@@ -155,7 +157,7 @@ verb_memory <- function() {
     ),
     run_pipeline = quote(
       max(
-        min(10 * stored, budget / 3) + 24 * top^2 + 400 * cells,
+        min(2 * stored + 80 * cells, budget / 2) + 24 * top^2 + 400 * cells,
         120 * cells + 64 * genes * threads,
         4000 * cells
       )
@@ -232,13 +234,13 @@ verb_passes <- function(verb, symbols, recipe) {
     `find_variable_genes pearson_residuals` = slices(64 * in_batches) +
       slices(32 * in_batches),
     # The variable genes stay in memory where they fit.
-    run_pca = if (10 * symbols$stored <= symbols$budget / 3) {
+    run_pca = if (packs_genes(symbols)) {
       1
     } else {
       2 + needs_moments(recipe)
     },
     # Metrics, variable genes, components.
-    run_pipeline = if (10 * symbols$stored <= symbols$budget / 3) 3 else 4,
+    run_pipeline = if (packs_genes(symbols)) 3 else 4,
     `find_markers t-test` = ,
     `find_markers binomial` = slices(64 * cells),
     # Looks at the data until a regression converges, about.
@@ -255,6 +257,11 @@ verb_passes <- function(verb, symbols, recipe) {
     combat = slices(40 * cells * (2 * symbols$threads + 2)),
     1
   )
+}
+
+# Whether values that come from counts stay in memory, packed.
+packs_genes <- function(symbols) {
+  2 * symbols$stored + 80 * symbols$cells <= symbols$budget / 2
 }
 
 # Stored values of the selected cells and genes, if all have equal shares.

@@ -36,7 +36,7 @@
 #' (`scoom_error_too_few_cells`) where no sample is left. Cells without a score, those of
 #' skipped samples, without a sample or with fewer than 3 genes, have the score `NA` and are not called.
 #'
-#' Memory and passes: the counts of a group of samples are packed in memory, 10 bytes a stored
+#' Memory and passes: the counts of a group of samples are packed in memory, at most 10 bytes a stored
 #' value, as many samples at a time as a fifth of `options(scoom.memory)` holds, and those of one
 #' sample twice more, 24 bytes. Only blocks of the file that hold cells of the group are read: one
 #' read of the file in all where samples stand together or all of them fit, otherwise one for each

@@ -12,8 +12,8 @@
 #' [combat()]) are computed from sparse values, which are what is packed; steps 3 and 5
 #' then cost cells times genes, and the covariance is multiplied as dense matrices.
 #'
-#' 1. The values of the genes are packed into memory as the file is read, where a
-#'    third of `options(scoom.memory)` holds them. Otherwise each further step
+#' 1. The values of the genes are packed into memory as the file is read, where
+#'    half of `options(scoom.memory)` holds them. Otherwise each further step
 #'    reads the file.
 #' 2. Means and standard deviations of the genes, if the chain scales and
 #'    [find_variable_genes()] has not computed them on the same cells.
@@ -33,9 +33,12 @@
 #' convergence replace steps 3 and 4; each is a pass over the packed genes or the
 #' file. Results do not depend on threads or workers, to the last bit.
 #'
-#' Memory: \eqn{10 v + 24 g^2} bytes for the \eqn{v} stored values of the \eqn{g} genes (or
-#' \eqn{24 g^2} and two or three reads where the budget is smaller), and \eqn{24 n k} bytes
-#' of scores for \eqn{n} cells and \eqn{k} components.
+#' Memory: \eqn{2 v + 80 n + 24 g^2} bytes for the \eqn{v} stored values of the \eqn{g} genes in
+#' \eqn{n} cells (or \eqn{24 g^2} and two or three reads where half of the budget does not hold the
+#' first two terms), and \eqn{24 n k} bytes of scores for \eqn{k} components, of which
+#' \eqn{8 n k} while the values are in memory. Packing keeps for each cell its different values
+#' once, of which there are few where they come from counts; values that are all different take 9
+#' bytes each instead of 2.
 #'
 #' Workers of `BPPARAM` each read their part of the file once for the
 #' covariance and once for the scores, and once more for the moments where they

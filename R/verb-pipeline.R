@@ -6,7 +6,7 @@
 #' Quality metrics, filters, normalisation, variable genes, principal components,
 #' neighbours, Leiden clusters and UMAP in one call, with what each step took. A
 #' running verb: three passes over the file, or four where the variable genes do not fit
-#' into a third of `options(scoom.memory)`.
+#' into half of `options(scoom.memory)`.
 #'
 #' @details
 #' The steps are the verbs of these names, and the result is what they give one

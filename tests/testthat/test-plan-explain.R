@@ -19,7 +19,7 @@ test_that("what is explained is returned, and nothing is computed for it", {
   expect_identical(e$reads_per_pass, 1)
   expect_identical(e$chain, "scale")
   expect_identical(e$verbs$passes[e$verbs$verb == "run_pca"], 1)
-  withr::local_options(scoom.memory = "10MB")
+  withr::local_options(scoom.memory = "2MB")
   capture.output(e <- explain_plan(x, "run_pca"))
   expect_identical(e$verbs$passes, 3)
   expect_length(ls(cache_of(x), pattern = "^scale:"), 0)

@@ -1,5 +1,9 @@
-pca_example <- function(...) {
-  open_h5ad(example_h5ad()) |>
+pca_example <- function(..., times = 1) {
+  x <- open_h5ad(example_h5ad())
+  if (times > 1) {
+    x <- x[rep(seq_len(n_obs(x)), times), ]
+  }
+  x |>
     normalize_total(target_sum = 1e4) |>
     log1p() |>
     find_variable_genes(n_top = 300) |>
@@ -183,8 +187,8 @@ test_that("threads, memory and workers do not change a bit", {
 })
 
 test_that("genes that do not fit into memory are read from the file again", {
-  x <- pca_example()
-  # A third of 1 MB does not hold their values, a quarter holds their covariance.
+  # Every cell twice: half of 1 MB does not hold their values, a quarter holds their covariance.
+  x <- pca_example(times = 2)
   common <- order(colSums(open_h5ad(example_h5ad())$X), decreasing = TRUE)
   recipe <- recipe_genes(x_recipe(x), sort(common[1:60]))
   run <- list(threads = 2, progress = FALSE, label = "")

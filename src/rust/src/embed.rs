@@ -167,7 +167,7 @@ fn scaling(scale: &Robj) -> Result<Scaling> {
 
 fn fields(pca: &Pca) -> Vec<(&'static str, Robj)> {
     vec![
-        ("loadings", pca.loadings.clone().into()),
+        ("loadings", pca.loadings.as_slice().into()),
         ("variance", pca.variance.clone().into()),
         ("variance_ratio", pca.variance_ratio.clone().into()),
         ("total_variance", pca.total_variance.into()),
@@ -176,7 +176,7 @@ fn fields(pca: &Pca) -> Vec<(&'static str, Robj)> {
 
 fn result(pca: &Pca) -> Robj {
     let mut fields = fields(pca);
-    fields.push(("scores", pca.scores.clone().into()));
+    fields.push(("scores", pca.scores.as_slice().into()));
     fields.push(("reads", (pca.reads as f64).into()));
     fields.push(("center", pca.center.clone().into()));
     if let Some((mean, sd)) = &pca.moments {

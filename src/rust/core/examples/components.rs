@@ -48,7 +48,11 @@ fn main() -> Result<()> {
     let start = Instant::now();
     let packed = pack(source.as_ref(), &view, &ctx, "packing", 8 << 30)?.expect("genes that fit");
     report("packing", start);
-    println!("values of a cell: {:.1}", packed.entries() as f64 / n as f64);
+    println!(
+        "values of a cell: {:.1}, bytes of each: {:.2}",
+        packed.entries() as f64 / n as f64,
+        packed.bytes() as f64 / packed.entries() as f64
+    );
     let base = view.of_copy();
     let start = Instant::now();
     let pass = CovariancePass::new(&base);

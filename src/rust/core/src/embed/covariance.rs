@@ -10,13 +10,16 @@
 //! their genes (residuals, adjusted values) are multiplied as dense matrices, a piece at a
 //! time.
 
+use std::ops::Range;
+
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
-use crate::pass::TiledPass;
+use crate::pass::{Held, TiledPass};
 use crate::transform::View;
 
 /// Genes of a tile: few enough for many tiles, enough for short scans of rows.
@@ -36,7 +39,7 @@ pub struct CovariancePass {
 }
 
 /// The part of the sums that belongs to some genes: for each its products with
-/// the genes from the tile's first on.
+/// the genes from the tile's first on, of sparse rows from the last to the tile's first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CovarianceTile {
     sums: Vec<f64>,
@@ -70,7 +73,7 @@ impl CovariancePass {
         );
     }
 
-    fn genes(self, tile: usize) -> std::ops::Range<usize> {
+    fn genes(self, tile: usize) -> Range<usize> {
         tile * TILE..((tile + 1) * TILE).min(self.n_vars)
     }
 
@@ -87,7 +90,8 @@ impl CovariancePass {
             let width = g - genes.start;
             for (row, i) in genes.clone().enumerate() {
                 for j in i..g {
-                    let product = tile.products[row * width + (j - genes.start)];
+                    let column = if self.is_dense { j - genes.start } else { g - 1 - j };
+                    let product = tile.products[row * width + column];
                     let centred = product - sums[i] * sums[j] / n_obs as f64;
                     scatter[i * g + j] = centred;
                     scatter[j * g + i] = centred;
@@ -116,9 +120,137 @@ pub struct Covariance {
     pub sums: Vec<f64>,
 }
 
+/// Rows, and of sparse ones where the genes of each tile begin in them; their columns count
+/// from the last gene, so that they are places among the products of every tile.
+#[derive(Debug, Default)]
+pub struct Rows {
+    block: RowBlock,
+    /// Row by row for the first tile, then for the second and so on; the last are the ends
+    /// of the rows.
+    starts: Vec<u32>,
+}
+
+impl Rows {
+    fn find_tiles(&mut self, n_tiles: usize) {
+        let (block, n_rows) = (&self.block, self.block.n_rows());
+        self.starts.clear();
+        self.starts.resize((n_tiles + 1) * n_rows, 0);
+        for r in 0..n_rows {
+            let (mut at, end) = (block.indptr[r], block.indptr[r + 1]);
+            for tile in 0..=n_tiles {
+                let first = (tile * TILE) as u32;
+                while at < end && block.indices[at] < first {
+                    at += 1;
+                }
+                self.starts[tile * n_rows + r] = at as u32;
+            }
+        }
+    }
+
+    fn starts_of(&self, tile: usize) -> &[u32] {
+        let n_rows = self.block.n_rows();
+        &self.starts[tile * n_rows..(tile + 1) * n_rows]
+    }
+}
+
+impl Held for Rows {
+    fn clear(&mut self) {
+        self.block.clear();
+        self.starts.clear();
+    }
+
+    fn bytes(&self) -> usize {
+        self.block.bytes() + 4 * self.starts.len()
+    }
+}
+
+/// Adds products of the entries of a tile's genes with what follows in their rows.
+struct AddProducts<'a> {
+    block: &'a RowBlock,
+    places: &'a Places,
+    width: usize,
+    partial: &'a mut CovarianceTile,
+}
+
+impl WithSimd for AddProducts<'_> {
+    type Output = ();
+
+    // No vectors, and no operation that rounds otherwise: instructions of newer processors are
+    // fewer.
+    #[allow(clippy::inline_always)] // Or it is not compiled with the features of the processor.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let AddProducts { block, places, width, partial } = self;
+        for (gene, sum) in partial.sums.iter_mut().enumerate() {
+            let products = &mut partial.products[gene * width..(gene + 1) * width];
+            let mut total = *sum;
+            for &(at, end) in places.of(gene) {
+                let row = at as usize..end as usize;
+                let (columns, values) = (&block.indices[row.clone()], &block.values[row]);
+                let value = values[0];
+                total += value;
+                // Four in a turn: the loop itself would take a quarter of the time.
+                let (mut column, mut other) = (columns.chunks_exact(4), values.chunks_exact(4));
+                while let (Some(c), Some(x)) = (column.next(), other.next()) {
+                    products[c[0] as usize] += value * x[0];
+                    products[c[1] as usize] += value * x[1];
+                    products[c[2] as usize] += value * x[2];
+                    products[c[3] as usize] += value * x[3];
+                }
+                let (c, x) = (column.remainder(), other.remainder());
+                let mut i = 0;
+                while i < c.len() && i < x.len() {
+                    products[c[i] as usize] += value * x[i];
+                    i += 1;
+                }
+            }
+            *sum = total;
+        }
+    }
+}
+
+/// Where the entries of a tile's genes are and where their rows end: gene by gene, so that
+/// one gene's products stay in the nearest cache.
+struct Places {
+    /// Place and end of the row.
+    by_gene: Vec<(u32, u32)>,
+    /// Where each gene begins in it.
+    starts: [usize; TILE + 1],
+}
+
+impl Places {
+    fn of_tile(held: &Rows, tile: usize, n_vars: usize) -> Self {
+        let (block, last) = (&held.block, (n_vars - 1 - tile * TILE) as u32);
+        let rows = held.starts_of(tile).iter().zip(held.starts_of(tile + 1));
+        let mut counts = [0usize; TILE + 1];
+        let mut found: Vec<(u32, u32, u8)> = Vec::new();
+        for ((&start, &stop), &end) in rows.zip(block.indptr.iter().skip(1)) {
+            for (at, &column) in (start..).zip(&block.indices[start as usize..stop as usize]) {
+                let gene = (last - column) as usize;
+                counts[gene + 1] += 1;
+                found.push((at, end as u32, gene as u8));
+            }
+        }
+        for gene in 0..TILE {
+            counts[gene + 1] += counts[gene];
+        }
+        let starts = counts;
+        let mut by_gene = vec![(0, 0); found.len()];
+        for (at, end, gene) in found {
+            by_gene[counts[gene as usize]] = (at, end);
+            counts[gene as usize] += 1;
+        }
+        Places { by_gene, starts }
+    }
+
+    fn of(&self, gene: usize) -> &[(u32, u32)] {
+        &self.by_gene[self.starts[gene]..self.starts[gene + 1]]
+    }
+}
+
 impl TiledPass for CovariancePass {
     type Tile = CovarianceTile;
-    type Held = RowBlock;
+    type Held = Rows;
 
     fn n_tiles(&self) -> usize {
         self.n_vars.div_ceil(TILE)
@@ -132,55 +264,25 @@ impl TiledPass for CovariancePass {
         }
     }
 
-    fn hold(&self, slab: &mut RowBlock, held: &mut RowBlock) {
-        std::mem::swap(slab, held);
+    fn hold(&self, slab: &mut RowBlock, held: &mut Rows) {
+        std::mem::swap(slab, &mut held.block);
+        if !self.is_dense {
+            held.find_tiles(self.n_tiles());
+            for column in &mut held.block.indices {
+                *column = (self.n_vars - 1) as u32 - *column;
+            }
+        }
     }
 
-    fn fold(&self, block: &RowBlock, tile: usize, partial: &mut CovarianceTile) -> Result<()> {
+    fn fold(&self, held: &Rows, tile: usize, partial: &mut CovarianceTile) -> Result<()> {
         if self.is_dense {
-            self.fold_dense(block, tile, partial);
+            self.fold_dense(&held.block, tile, partial);
             return Ok(());
         }
-        let genes = self.genes(tile);
-        let (first, last) = (genes.start as u32, genes.end as u32);
-        // Where each entry of the tile's genes is, and where its row ends:
-        // gene by gene, so that one gene's products stay in the nearest cache.
-        let mut counts = [0usize; TILE + 1];
-        let mut found: Vec<(u32, u32, u8)> = Vec::new();
-        for r in 0..block.n_rows() {
-            let (start, end) = (block.indptr[r], block.indptr[r + 1]);
-            let columns = &block.indices[start..end];
-            let from = columns.partition_point(|&c| c < first);
-            for (at, &column) in columns.iter().enumerate().skip(from) {
-                if column >= last {
-                    break;
-                }
-                let gene = (column - first) as usize;
-                counts[gene + 1] += 1;
-                found.push(((start + at) as u32, end as u32, gene as u8));
-            }
-        }
-        for gene in 0..TILE {
-            counts[gene + 1] += counts[gene];
-        }
-        let mut by_gene = vec![(0u32, 0u32); found.len()];
-        let mut next = counts;
-        for (at, end, gene) in found {
-            by_gene[next[gene as usize]] = (at, end);
-            next[gene as usize] += 1;
-        }
-        let width = self.n_vars - genes.start;
-        for gene in 0..genes.len() {
-            let products = &mut partial.products[gene * width..(gene + 1) * width];
-            for &(at, end) in &by_gene[counts[gene]..counts[gene + 1]] {
-                let (at, end) = (at as usize, end as usize);
-                let value = block.values[at];
-                partial.sums[gene] += value;
-                for (&column, &other) in block.indices[at..end].iter().zip(&block.values[at..end]) {
-                    products[(column - first) as usize] += value * other;
-                }
-            }
-        }
+        let (n_vars, block) = (self.n_vars, &held.block);
+        let places = Places::of_tile(held, tile, n_vars);
+        let width = n_vars - tile * TILE;
+        Arch::new().dispatch(AddProducts { block, places: &places, width, partial });
         Ok(())
     }
 

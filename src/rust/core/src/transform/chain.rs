@@ -129,6 +129,7 @@ pub struct ViewScratch {
     spare: RowBlock,
     dense: RowBlock,
     explained: Vec<f64>,
+    totals: Vec<f64>,
     table: RowTable,
     counts: Vec<u64>,
 }
@@ -376,6 +377,12 @@ impl View {
         }
     }
 
+    /// Rows that these of the matrix are in the view, repeats counted.
+    #[must_use]
+    pub fn n_rows(&self, rows: &std::ops::Range<usize>) -> usize {
+        self.rows.as_ref().map_or(rows.len(), |selection| selection.count(rows))
+    }
+
     /// Most entries that a decoded block of the matrix has in the view, before
     /// genes are selected.
     #[must_use]
@@ -390,8 +397,7 @@ impl View {
         if !self.is_dense() {
             return 1;
         }
-        let n = self.rows.as_ref().map_or(rows.len(), |selection| selection.count(rows));
-        n.div_ceil(self.piece_rows(usize::MAX))
+        self.n_rows(rows).div_ceil(self.piece_rows(usize::MAX))
     }
 
     fn piece_rows(&self, most_values: usize) -> usize {
@@ -430,15 +436,31 @@ impl View {
 
     fn transform(&self, block: &mut RowBlock, scratch: &mut ViewScratch) -> Result<()> {
         block.linear.clear();
-        for step in &self.steps {
+        let mut steps = self.steps.iter().peekable();
+        while let Some(step) = steps.next() {
             match step {
                 Step::SelectGenes(genes) => genes.apply(block, &mut scratch.spare),
                 Step::Downsample(draw) => draw.apply(block, &mut scratch.counts)?,
                 Step::Normalize(normalize) => normalize.apply(block),
                 Step::Log1p(log) => log.apply(block, self.keeps_linear),
                 Step::NormalizeLog1p(normalize, log) => {
-                    let linear = self.keeps_linear;
-                    normalize_log1p(normalize, *log, block, linear, &mut scratch.table);
+                    let (linear, table) = (self.keeps_linear, &mut scratch.table);
+                    let Some(Step::SelectGenes(genes)) = steps.peek() else {
+                        let total =
+                            |_, genes: &[u32], values: &[f64]| normalize.total(genes, values);
+                        normalize_log1p(normalize, *log, block, linear, table, total);
+                        continue;
+                    };
+                    // Genes that are left out count in the totals, but need no logarithm.
+                    steps.next();
+                    let totals = &mut scratch.totals;
+                    totals.clear();
+                    totals.extend((0..block.n_rows()).map(|r| {
+                        let (genes, values) = block.row(r);
+                        normalize.total(genes, values)
+                    }));
+                    genes.apply(block, &mut scratch.spare);
+                    normalize_log1p(normalize, *log, block, linear, table, |r, _, _| totals[r]);
                 }
                 Step::Scale(scale, background) => {
                     self.unlog(block);

@@ -164,7 +164,7 @@ impl<'a> RowFunction<'a> {
     }
 }
 
-/// Normalises and takes logarithms in one go.
+/// Normalises and takes logarithms in one go; `total` gives the total of a row.
 ///
 /// A cell's values are few distinct counts, so each logarithm is computed once
 /// per cell and count and looked up afterwards. The bits are those of the two
@@ -175,13 +175,14 @@ pub(crate) fn normalize_log1p(
     block: &mut RowBlock,
     keep_linear: bool,
     table: &mut RowTable,
+    total: impl Fn(usize, &[u32], &[f64]) -> f64,
 ) {
     block.linear.clear();
     block.linear.resize(if keep_linear { block.values.len() } else { 0 }, 0.0);
     for r in 0..block.n_rows() {
         let span = block.indptr[r]..block.indptr[r + 1];
         let values = &mut block.values[span.clone()];
-        let total = normalize.total(&block.indices[span.clone()], values);
+        let total = total(r, &block.indices[span.clone()], values);
         let mut function = RowFunction::new(normalize, log, total, table);
         if keep_linear {
             for (x, linear) in values.iter_mut().zip(&mut block.linear[span]) {
