@@ -63,7 +63,7 @@
 #'   `scoom_pipeline` with the columns `step`, `seconds`, `passes`, `peak_mb` and `settings`.
 #' @seealso [explain_plan()] with `"run_pipeline"` says what it will cost.
 #' @export
-#' @examplesIf rlang::is_installed("igraph")
+#' @examples
 #' x <- open_h5ad(example_h5ad())[1:500, ]
 #' explain_plan(x, "run_pipeline")
 #' x <- run_pipeline(x, n_top = 300, n_comps = 10, args = list(run_umap = list(n_epochs = 20)))
@@ -394,9 +394,6 @@ check_save <- function(save, call) {
 
 # What is known before anything is read.
 check_steps <- function(steps, n_cells, n_genes, settings, call) {
-  if ("cluster_leiden" %in% names(steps)) {
-    check_suggested("igraph", "install.packages", call)
-  }
   if ("run_pca" %in% names(steps)) {
     n_used <- min(n_genes, settings$n_top %||% n_genes)
     check_n_comps(settings$n_comps, n_cells, n_used, call)
