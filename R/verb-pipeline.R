@@ -26,8 +26,7 @@
 #' 8. [find_neighbors()], [cluster_leiden()] and [run_umap()], which do not read the file.
 #'
 #' All settings are shown once, before the first step. Settings of the verbs that are no argument
-#' here are given by `args`. What can be checked without reading is checked first, packages that
-#' are needed among it.
+#' here are given by `args`. What can be checked without reading is checked first.
 #'
 #' **Going on.** The object remembers which steps are done and with which settings, also
 #' through `saveRDS()`. Given such an object, `run_pipeline()` takes arguments that are not given
