@@ -302,31 +302,33 @@ test_that("clusters are as good as igraph's for both objectives", {
   for (objective in names(settings)) {
     for (resolution in settings[[objective]]) {
       value <- \(of) objective_value(graph, of, objective, resolution)
-      for (seed in 0:2) {
+      own <- their <- numeric()
+      for (seed in 0:4) {
         y <- cluster_leiden(x, resolution, objective, seed = seed)
-        own <- value(y$obs$leiden)
-        their <- igraph_reference(graph, objective, resolution, seed)
-        # Two heuristics of one objective.
-        expect_gt(own, 0.995 * value(their$of))
-        igraphs <- igraph::modularity(
-          their$network,
+        reference <- igraph_reference(graph, objective, resolution, seed)
+        own <- c(own, value(y$obs$leiden))
+        their <- c(their, value(reference$of))
+        modularity <- igraph::modularity(
+          reference$network,
           as.integer(y$obs$leiden),
-          weights = their$weights
+          weights = reference$weights
         )
-        expect_equal(y$uns$leiden$modularity, igraphs, tolerance = 1e-10)
+        expect_equal(y$uns$leiden$modularity, modularity, tolerance = 1e-10)
         # No cluster falls apart.
-        pieces <- vapply(
-          levels(y$obs$leiden),
-          \(g) {
-            inside <- which(y$obs$leiden == g)
-            igraph::count_components(
-              igraph::induced_subgraph(their$network, inside)
+        connected <- vapply(
+          split(seq_along(y$obs$leiden), y$obs$leiden),
+          \(cells) {
+            igraph::is_connected(
+              igraph::induced_subgraph(reference$network, cells)
             )
           },
-          0
+          NA
         )
-        expect_true(all(pieces == 1))
+        expect_true(all(connected))
       }
+      # Two heuristics of one objective; seeds of either differ by up to two percent.
+      expect_gt(mean(own), 0.995 * mean(their))
+      expect_gt(min(own), 0.995 * min(their))
     }
   }
 })

@@ -30,9 +30,15 @@ fn rs_graph_neighbors(args: Robj, ctx: Robj) -> Robj {
             let found = nearest(&args, ctx)?;
             let graph = connectivities(&found, kernel, ctx)?;
             let n_components = components(&graph).iter().max().map_or(0, |last| last + 1);
+            // Each form of a matrix is let go as soon as the next one is there.
+            let graph = by_columns(graph)?;
+            let distances = found.distances();
+            drop(found);
+            let turned = distances.transposed();
+            drop(distances);
             Ok(named(vec![
-                ("distances", by_columns(&found.distances().transposed())?),
-                ("connectivities", by_columns(&graph)?),
+                ("distances", by_columns(turned)?),
+                ("connectivities", graph),
                 ("n_components", n_components.into()),
             ]))
         })
@@ -349,14 +355,14 @@ fn table(found: &Neighbors) -> Result<Robj> {
 
 /// The parts of R's matrix of sorted columns whose columns are the rows of
 /// `matrix`.
-fn by_columns(matrix: &Sparse) -> Result<Robj> {
-    let offsets = matrix.offsets.iter().map(|&at| position(at)).collect::<Result<Vec<i32>>>()?;
-    let rows: Vec<i32> = matrix.columns.iter().map(|&j| j as i32).collect();
-    Ok(named(vec![
-        ("p", offsets.into()),
-        ("i", rows.into()),
-        ("x", matrix.values.as_slice().into()),
-    ]))
+fn by_columns(matrix: Sparse) -> Result<Robj> {
+    let Sparse { offsets, columns, values } = matrix;
+    position(offsets.last().copied().unwrap_or(0))?;
+    let p = offsets.iter().map(|&at| at as i32).collect_robj();
+    drop(offsets);
+    let i = columns.iter().map(|&j| j as i32).collect_robj();
+    drop(columns);
+    Ok(named(vec![("p", p), ("i", i), ("x", values.into())]))
 }
 
 fn position(at: usize) -> Result<i32> {
