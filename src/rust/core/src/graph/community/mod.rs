@@ -3,12 +3,13 @@
 //! Both raise the weight within communities less what is expected of them: with masses `m` of
 //! nodes and `M` of communities, a node that joins community c gains `w(v, c) - gamma m M`.
 //! For modularity the mass of a node is the sum of its weights and `gamma` the resolution over
-//! the sum of all masses; for the constant Potts model masses are one and `gamma` is the resolution.
+//! the sum of all masses; for the constant Potts model masses are one and `gamma` is the
+//! resolution.
 //!
-//! An iteration of Leiden (Traag, Waltman, van Eck 2019): nodes move (`moving`), communities fall into
-//! well connected parts (`refine`), parts become the nodes of a smaller graph (`aggregate`) that
-//! starts from the communities, and so on until each community is one node. Every community is
-//! connected: it was one part. The next iteration begins from the communities of the one before.
+//! An iteration of Leiden (Traag, Waltman, van Eck 2019): nodes move (`moving`), communities fall
+//! into well connected parts (`refine`), parts become the nodes of a smaller graph (`aggregate`)
+//! that starts from the communities, and so on until each community is one node. Every community
+//! is connected: it was one part. The next iteration begins from the communities of the one before.
 //! Louvain (Blondel et al. 2008) is one iteration without refinement, and promises no connection.
 //!
 //! One thread, since each move depends on those before. Draws are those of `stats::random`, and

@@ -41,35 +41,27 @@ impl Matrix {
     }
 }
 
-/// Edges of random weights between a share of all pairs.
-fn random(n: usize, share: f64, rng: &mut Rng) -> Vec<Vec<f64>> {
+/// A symmetric matrix without a diagonal.
+fn symmetric(n: usize, mut weight: impl FnMut(usize, usize) -> f64) -> Vec<Vec<f64>> {
     let mut dense = vec![vec![0.0; n]; n];
-    for i in 0..n {
-        for j in 0..i {
-            if rng.uniform() < share {
-                let weight = 0.05 + rng.uniform();
-                dense[i][j] = weight;
-                dense[j][i] = weight;
-            }
-        }
+    for (i, j) in (0..n).flat_map(|i| (0..i).map(move |j| (i, j))) {
+        dense[i][j] = weight(i, j);
+        dense[j][i] = dense[i][j];
     }
     dense
 }
 
+/// Edges of random weights between a share of all pairs.
+fn random(n: usize, share: f64, rng: &mut Rng) -> Vec<Vec<f64>> {
+    symmetric(n, |_, _| if rng.uniform() < share { 0.05 + rng.uniform() } else { 0.0 })
+}
+
 /// `groups` of `size` nodes, dense inside and sparse between.
 fn planted(groups: usize, size: usize, rng: &mut Rng) -> Vec<Vec<f64>> {
-    let n = groups * size;
-    let mut dense = vec![vec![0.0; n]; n];
-    for i in 0..n {
-        for j in 0..i {
-            let share = if i / size == j / size { 0.6 } else { 0.02 };
-            if rng.uniform() < share {
-                dense[i][j] = 0.5 + rng.uniform();
-                dense[j][i] = dense[i][j];
-            }
-        }
-    }
-    dense
+    symmetric(groups * size, |i, j| {
+        let share = if i / size == j / size { 0.6 } else { 0.02 };
+        if rng.uniform() < share { 0.5 + rng.uniform() } else { 0.0 }
+    })
 }
 
 /// The quality by its definition, pair by pair.
@@ -211,7 +203,6 @@ fn qualities_are_those_of_their_definitions() {
     }
 }
 
-/// The parts of refinement against the conditions of the paper, by definition.
 #[test]
 fn parts_are_connected_and_lie_within_communities() {
     let mut rng = Rng::new(14, 0);
@@ -226,8 +217,8 @@ fn parts_are_connected_and_lie_within_communities() {
             move_nodes(&graph, &mut clusters, gamma, &mut rng, &mut pulse).unwrap();
             let part = refine(&graph, &clusters, gamma, 0.05, &mut rng, &mut pulse).unwrap();
             assert!(is_connected(&dense, &part), "{round}");
-            for v in 0..25 {
-                assert_eq!(clusters.of[v], clusters.of[part[v] as usize]);
+            for (&p, c) in part.iter().zip(&clusters.of) {
+                assert_eq!(clusters.of[p as usize], *c);
             }
             let single = naive_quality(&dense, &(0..25).collect::<Vec<_>>(), objective, 0.6);
             assert!(naive_quality(&dense, &part, objective, 0.6) >= single - 1e-9);
@@ -297,8 +288,6 @@ fn numbers_follow_the_first_nodes_on_any_graph() {
     }
 }
 
-/// Two cliques joined through a node: Louvain may leave a community in two pieces, and
-/// splitting mends it.
 #[test]
 fn pieces_of_a_community_are_told_apart() {
     let mut dense = vec![vec![0.0; 6]; 6];
