@@ -23,6 +23,7 @@ rs_unwrap <- function(result, call = caller_env()) {
     internal = c(
       i = "This is a bug of scoom. Please report it with this message."
     ),
+    invalid_graph = c(i = "find_neighbors() computes a graph of neighbours."),
     truncated = c(i = "Copy or download it again."),
     unsupported_legacy = c(
       i = "Read it and write it again with a newer anndata."

@@ -165,6 +165,16 @@ rs_graph_transfer <- function(args, ctx) .Call(wrap__rs_graph_transfer, args, ct
 #' @noRd
 rs_graph_umap <- function(args, ctx) .Call(wrap__rs_graph_umap, args, ctx)
 
+#' Communities of a symmetric graph (`p`, `i`, `x`), for each of `resolution` a list of `of`,
+#' for each part the communities of its cells from one on, and, where all cells are one
+#' part, their `modularity`.
+#'
+#' `args`: `parts`, a list of ascending positions from one on, or `NULL` for all cells;
+#' `objective`, `"modularity"` or `"CPM"`; `algorithm`, `"leiden"` or `"louvain"`, for the first of
+#' which `n_iterations`, or `NULL` until stable, and `beta`; `seed`.
+#' @noRd
+rs_graph_communities <- function(args, ctx) .Call(wrap__rs_graph_communities, args, ctx)
+
 #' Ends in the way that `how` names, so that tests can see each of them from R:
 #' `"ok"`, `"error"`, `"panic"`, `"worker_panic"`, or `"wait"`, which works for
 #' `seconds` unless interrupted and reports to `progress`.

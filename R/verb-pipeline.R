@@ -26,8 +26,7 @@
 #' 8. [find_neighbors()], [cluster_leiden()] and [run_umap()], which do not read the file.
 #'
 #' All settings are shown once, before the first step. Settings of the verbs that are no argument
-#' here are given by `args`. What can be checked without reading is checked first, packages that
-#' are needed among it.
+#' here are given by `args`. What can be checked without reading is checked first.
 #'
 #' **Going on.** The object remembers which steps are done and with which settings, also
 #' through `saveRDS()`. Given such an object, `run_pipeline()` takes arguments that are not given
@@ -63,7 +62,7 @@
 #'   `scoom_pipeline` with the columns `step`, `seconds`, `passes`, `peak_mb` and `settings`.
 #' @seealso [explain_plan()] with `"run_pipeline"` says what it will cost.
 #' @export
-#' @examplesIf rlang::is_installed("igraph")
+#' @examples
 #' x <- open_h5ad(example_h5ad())[1:500, ]
 #' explain_plan(x, "run_pipeline")
 #' x <- run_pipeline(x, n_top = 300, n_comps = 10, args = list(run_umap = list(n_epochs = 20)))
@@ -394,9 +393,6 @@ check_save <- function(save, call) {
 
 # What is known before anything is read.
 check_steps <- function(steps, n_cells, n_genes, settings, call) {
-  if ("cluster_leiden" %in% names(steps)) {
-    check_suggested("igraph", "install.packages", call)
-  }
   if ("run_pca" %in% names(steps)) {
     n_used <- min(n_genes, settings$n_top %||% n_genes)
     check_n_comps(settings$n_comps, n_cells, n_used, call)

@@ -1,5 +1,4 @@
 test_that("Leiden on pbmc3k finds the published clusters, as well as scanpy", {
-  skip_if_not_installed("igraph")
   reference <- reference_index("graph")$pbmc3k
   scanpy <- reference_table("graph", "leiden")
   x <- pbmc3k_components() |> find_neighbors(n_neighbors = 15, n_pcs = 50)
@@ -19,7 +18,6 @@ test_that("Leiden on pbmc3k finds the published clusters, as well as scanpy", {
 })
 
 test_that("two iterations are as good as scanpy's, of either flavour", {
-  skip_if_not_installed("igraph")
   reference <- reference_index("graph")$pbmc3k
   x <- pbmc3k_components() |> find_neighbors(n_neighbors = 15, n_pcs = 50)
   expect_equal(eval(formals(cluster_leiden)$n_iterations), 2)
@@ -45,7 +43,6 @@ test_that("two iterations are as good as scanpy's, of either flavour", {
 })
 
 test_that("clusters of a published graph are those published with it", {
-  skip_if_not_installed("igraph")
   x <- open_reduced()
   published <- x$obs$louvain
   graph <- x$obsp$connectivities
@@ -69,7 +66,6 @@ test_that("clusters of a published graph are those published with it", {
 })
 
 test_that("modularity is that of the formula", {
-  skip_if_not_installed("igraph")
   x <- find_neighbors(open_reduced()) |> cluster_leiden()
   graph <- x$obsp$connectivities
   group <- x$obs$leiden
@@ -85,7 +81,6 @@ test_that("modularity is that of the formula", {
 })
 
 test_that("clusters are named from the largest to the smallest", {
-  skip_if_not_installed("igraph")
   x <- suppressMessages(find_neighbors(blobs(), n_neighbors = 10))
   for (cluster in list(cluster_leiden, cluster_louvain)) {
     y <- cluster(x, resolution = 0.1, key = "found")
@@ -100,7 +95,6 @@ test_that("clusters are named from the largest to the smallest", {
 })
 
 test_that("each resolution is what it is alone", {
-  skip_if_not_installed("igraph")
   x <- find_neighbors(open_reduced())
   several <- cluster_leiden(x, resolution = c(0.25, 1, 2), seed = 3)
   alone <- cluster_leiden(x, resolution = 2, seed = 3)
@@ -122,7 +116,6 @@ test_that("each resolution is what it is alone", {
 })
 
 test_that("a seed gives the same clusters, and the session's seed stays", {
-  skip_if_not_installed("igraph")
   x <- find_neighbors(open_reduced())
   withr::with_seed(1, {
     before <- get(".Random.seed", globalenv())
@@ -140,7 +133,6 @@ test_that("a seed gives the same clusters, and the session's seed stays", {
 })
 
 test_that("groups are divided on their own part of the graph", {
-  skip_if_not_installed("igraph")
   x <- find_neighbors(open_reduced()) |> cluster_leiden(resolution = 0.5)
   parent <- x$obs$leiden
   x <- cluster_leiden(x, within = "leiden", groups = "1", key = "part")
@@ -219,7 +211,6 @@ test_that("bad input is refused", {
     cluster_leiden(x, neighbors = "other"),
     class = "scoom_error_neighbors_missing"
   )
-  skip_if_not_installed("igraph")
   expect_snapshot(error = TRUE, {
     cluster_leiden(x, resolution = c(1, NA))
     cluster_leiden(x, resolution = numeric())
@@ -227,12 +218,165 @@ test_that("bad input is refused", {
     cluster_louvain(x, seed = 1.5)
     cluster_louvain(x, within = "nothing")
   })
-  expect_missing_package(cluster_leiden(x), "igraph")
-  expect_missing_package(cluster_louvain(x), "igraph")
+})
+
+test_that("graphs without symmetric weights are refused", {
+  x <- suppressMessages(find_neighbors(blobs(), n_neighbors = 10))
   graph <- x$obsp$connectivities
-  graph[1, 2] <- 0.123
-  x$obsp$connectivities <- graph
-  expect_error(cluster_leiden(x), class = "scoom_error_invalid_graph")
+  pair <- c(graph@i[[1]] + 1, 1)
+  for (value in c(0.123, NA, -0.5, Inf)) {
+    for (both in c(FALSE, TRUE)) {
+      bad <- graph
+      bad[pair[[1]], pair[[2]]] <- value
+      if (both) {
+        bad[pair[[2]], pair[[1]]] <- value
+      }
+      y <- x
+      y$obsp$connectivities <- bad
+      if (both && identical(value, 0.123)) {
+        expect_no_error(cluster_leiden(y))
+        next
+      }
+      for (cluster in list(cluster_leiden, cluster_louvain)) {
+        error <- expect_error(cluster(y), class = "scoom_error_invalid_graph")
+        expect_match(conditionMessage(error), "cells [0-9]+ and [0-9]+")
+      }
+    }
+  }
+})
+
+test_that("the diagonal and stored zeros of a graph do not count", {
+  x <- suppressMessages(find_neighbors(blobs(), n_neighbors = 10))
+  found <- cluster_leiden(x, 2)
+  graph <- x$obsp$connectivities
+  diag(graph) <- 3
+  graph[1, 90] <- 1
+  graph@x[graph@i == 0 & graph@x == 1 & rep(1:90, diff(graph@p)) == 90] <- 0
+  y <- x
+  y$obsp$connectivities <- graph
+  expect_gt(length(graph@x), length(x$obsp$connectivities@x) + 90)
+  expect_identical(cluster_leiden(y, 2)$obs$leiden, found$obs$leiden)
+})
+
+# igraph's value of the objective that igraph raises, and its own best partition.
+igraph_reference <- function(graph, objective, resolution, seed) {
+  edges <- Matrix::summary(graph)
+  edges <- edges[edges$i < edges$j, ]
+  network <- igraph::make_graph(
+    rbind(edges$i, edges$j),
+    n = ncol(graph),
+    directed = FALSE
+  )
+  args <- list(
+    network,
+    objective_function = objective,
+    weights = edges$x,
+    n_iterations = 2
+  )
+  known <- names(formals(igraph::cluster_leiden))
+  name <- intersect(c("resolution", "resolution_parameter"), known)[[1]]
+  args[[name]] <- resolution
+  found <- withr::with_seed(seed, do.call(igraph::cluster_leiden, args))
+  list(network = network, weights = edges$x, of = igraph::membership(found))
+}
+
+# The sum over pairs within clusters of weights less what is expected, over all weights.
+objective_value <- function(graph, of, objective, resolution) {
+  of <- as.integer(factor(of))
+  total <- sum(graph)
+  pairs <- Matrix::summary(graph)
+  inside <- sum(pairs$x[of[pairs$i] == of[pairs$j]])
+  mass <- if (objective == "CPM") rep(1, length(of)) else Matrix::rowSums(graph)
+  scale <- if (objective == "CPM") 1 else total
+  (inside - resolution * sum(rowsum(mass, of)^2) / scale) / total
+}
+
+test_that("clusters are as good as igraph's for both objectives", {
+  skip_if_not_installed("igraph")
+  x <- pbmc3k_components() |> find_neighbors(n_neighbors = 15, n_pcs = 50)
+  graph <- x$obsp$connectivities
+  settings <- list(
+    modularity = c(0.25, 0.5, 1, 2),
+    CPM = c(0.005, 0.02, 0.1)
+  )
+  for (objective in names(settings)) {
+    for (resolution in settings[[objective]]) {
+      value <- \(of) objective_value(graph, of, objective, resolution)
+      own <- their <- numeric()
+      for (seed in 0:4) {
+        y <- cluster_leiden(x, resolution, objective, seed = seed)
+        reference <- igraph_reference(graph, objective, resolution, seed)
+        own <- c(own, value(y$obs$leiden))
+        their <- c(their, value(reference$of))
+        modularity <- igraph::modularity(
+          reference$network,
+          as.integer(y$obs$leiden),
+          weights = reference$weights
+        )
+        expect_equal(y$uns$leiden$modularity, modularity, tolerance = 1e-10)
+        # No cluster falls apart.
+        connected <- vapply(
+          split(seq_along(y$obs$leiden), y$obs$leiden),
+          \(cells) {
+            igraph::is_connected(
+              igraph::induced_subgraph(reference$network, cells)
+            )
+          },
+          NA
+        )
+        expect_true(all(connected))
+      }
+      # Two heuristics of one objective; seeds of either differ by up to two percent.
+      expect_gt(mean(own), 0.995 * mean(their))
+      expect_gt(min(own), 0.995 * min(their))
+    }
+  }
+})
+
+test_that("iterating until stable is no worse, and seeds agree", {
+  x <- find_neighbors(open_reduced())
+  two <- cluster_leiden(x, seed = 1)
+  stable <- cluster_leiden(x, n_iterations = NULL, seed = 1)
+  expect_gte(stable$uns$leiden$modularity, two$uns$leiden$modularity)
+  expect_identical(stable$uns$leiden$params$n_iterations, -1L)
+  exact <- cluster_leiden(x, n_iterations = NULL, beta = 0, seed = 1)
+  expect_gt(exact$uns$leiden$modularity, 0.99 * two$uns$leiden$modularity)
+})
+
+test_that("Louvain is as good as igraph's", {
+  skip_if_not_installed("igraph")
+  x <- find_neighbors(open_reduced())
+  graph <- x$obsp$connectivities
+  network <- igraph_reference(graph, "modularity", 1, 0)
+  own <- vapply(
+    0:4,
+    \(s) cluster_louvain(x, seed = s)$uns$louvain$modularity,
+    0
+  )
+  their <- vapply(
+    0:4,
+    \(s) {
+      found <- withr::with_seed(
+        s,
+        igraph::cluster_louvain(network$network, weights = network$weights)
+      )
+      max(found$modularity)
+    },
+    0
+  )
+  expect_gt(mean(own), 0.99 * mean(their))
+})
+
+test_that("no cells and single cells can be groups", {
+  x <- suppressMessages(find_neighbors(blobs(), n_neighbors = 10))
+  x$obs$lone <- factor(c("a", rep("b", 89)), c("a", "b", "none"))
+  part <- cluster_leiden(x, within = "lone", key = "part")$obs$part
+  expect_equal(as.character(part[[1]]), "a,0")
+  expect_match(as.character(part[-1]), "^b,")
+  x$obsp$connectivities <- x$obsp$connectivities * 0
+  y <- cluster_leiden(x)
+  expect_equal(nlevels(y$obs$leiden), 90)
+  expect_true(is.nan(y$uns$leiden$modularity))
 })
 
 test_that("values that are not finite are named", {

@@ -37,10 +37,6 @@ quick_pipeline <- function(x, ...) {
   )
 }
 
-skip_without_graph_packages <- function() {
-  skip_if_not_installed("igraph")
-}
-
 # The steps that a call has run, by its messages.
 steps_run <- function(code) {
   messages <- testthat::capture_messages(code)
@@ -52,7 +48,6 @@ steps_run <- function(code) {
 }
 
 test_that("pbmc3k takes three passes and comes out as verb by verb", {
-  skip_without_graph_packages()
   local_quiet()
   path <- shared_data_path("counts", "pbmc3k_raw.h5ad")
   # Another object of the file: its caches are its own.
@@ -102,7 +97,6 @@ test_that("the example takes at most four passes within any budget", {
 })
 
 test_that("passes are counted, not assumed", {
-  skip_without_graph_packages()
   local_quiet()
   # The median total over the genes that are left is not known before.
   x <- quick_pipeline(open_example(), target_sum = NULL, until = "run_pca")
@@ -161,7 +155,6 @@ test_that("bounds reach the pass that counts genes", {
 })
 
 test_that("threads and workers give the same bits", {
-  skip_without_graph_packages()
   local_quiet()
   x <- open_example()[1:500, ]
   one <- quick_pipeline(x, threads = 1)
@@ -178,7 +171,6 @@ test_that("threads and workers give the same bits", {
 })
 
 test_that("it goes on where it stopped", {
-  skip_without_graph_packages()
   local_no_gc()
   path <- withr::local_tempfile(fileext = ".rds")
   x <- open_example()[1:500, ]
@@ -198,7 +190,6 @@ test_that("it goes on where it stopped", {
 })
 
 test_that("a step that fails leaves what was done before", {
-  skip_without_graph_packages()
   local_no_gc()
   path <- withr::local_tempfile(fileext = ".rds")
   x <- open_example()[1:500, ]
@@ -217,7 +208,6 @@ test_that("a step that fails leaves what was done before", {
 })
 
 test_that("a changed setting runs again from its step", {
-  skip_without_graph_packages()
   local_no_gc()
   x <- open_example()[1:500, ]
   local_quiet()
@@ -258,7 +248,6 @@ test_that("a changed setting runs again from its step", {
 })
 
 test_that("a selection runs as an object of its own", {
-  skip_without_graph_packages()
   local_quiet()
   x <- open_example()
   y <- quick_pipeline(x)
@@ -273,7 +262,6 @@ test_that("a selection runs as an object of its own", {
 })
 
 test_that("settings and steps are told, and the report is printed", {
-  skip_without_graph_packages()
   x <- open_example()[1:500, ]
   plain <- \(lines) gsub(", [0-9]+ MB", "", gsub("[0-9.]+ s", "<>", lines))
   expect_snapshot(
@@ -296,7 +284,6 @@ test_that("settings and steps are told, and the report is printed", {
 })
 
 test_that("what can be checked is checked before anything is read", {
-  skip_without_graph_packages()
   x <- open_example()
   before <- file_reads()
   expect_snapshot(error = TRUE, {
@@ -315,7 +302,6 @@ test_that("what can be checked is checked before anything is read", {
     run_pipeline(log1p(normalize_total(x, target_sum = 1e4)))
     run_pipeline(data.frame())
   })
-  expect_missing_package(run_pipeline(x), "igraph")
   expect_error(
     run_pipeline(x[1:30, ], n_comps = 50),
     class = "scoom_error_too_many_components"

@@ -4,9 +4,10 @@ use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
 use scoom_core::error::{Error, Result};
 use scoom_core::graph::{
-    Curve, Density, Descent, DiffusionMap, Kernel, Metric, Neighbors, Points, Sparse, Table, Votes,
-    components, components_of, connectivities, diffusion_map, diffusion_pseudotime,
-    exact_neighbors, nearest_among, paga, ranked_neighbors, umap_layout, vote,
+    Curve, Density, Descent, DiffusionMap, Kernel, Method, Metric, Neighbors, Network, Objective,
+    Points, Sparse, Table, Votes, communities, components, components_of, connectivities,
+    diffusion_map, diffusion_pseudotime, exact_neighbors, modularity, nearest_among, paga,
+    ranked_neighbors, umap_layout, vote,
 };
 
 use crate::convert::{Args, named, unsigned, wrong};
@@ -29,9 +30,15 @@ fn rs_graph_neighbors(args: Robj, ctx: Robj) -> Robj {
             let found = nearest(&args, ctx)?;
             let graph = connectivities(&found, kernel, ctx)?;
             let n_components = components(&graph).iter().max().map_or(0, |last| last + 1);
+            // Each form of a matrix is let go as soon as the next one is there.
+            let graph = by_columns(graph)?;
+            let distances = found.distances();
+            drop(found);
+            let turned = distances.transposed();
+            drop(distances);
             Ok(named(vec![
-                ("distances", by_columns(&found.distances().transposed())?),
-                ("connectivities", by_columns(&graph)?),
+                ("distances", by_columns(turned)?),
+                ("connectivities", graph),
                 ("n_components", n_components.into()),
             ]))
         })
@@ -218,6 +225,90 @@ fn rs_graph_umap(args: Robj, ctx: Robj) -> Robj {
     })
 }
 
+/// Communities of a symmetric graph (`p`, `i`, `x`), for each of `resolution` a list of `of`,
+/// for each part the communities of its cells from one on, and, where all cells are one
+/// part, their `modularity`.
+///
+/// `args`: `parts`, a list of ascending positions from one on, or `NULL` for all cells;
+/// `objective`, `"modularity"` or `"CPM"`; `algorithm`, `"leiden"` or `"louvain"`, for the first of
+/// which `n_iterations`, or `NULL` until stable, and `beta`; `seed`.
+/// @noRd
+#[extendr]
+fn rs_graph_communities(args: Robj, ctx: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        let method = method(&args)?;
+        let objective = match args.text("objective")?.as_str() {
+            "modularity" => Objective::Modularity,
+            "CPM" => Objective::ConstantPotts,
+            _ => return Err(wrong("objective", "is not known")),
+        };
+        let seed = args.count("seed")? as u64;
+        let (offsets, columns, values) = borrowed(&args)?;
+        let whole = Network::new(offsets, columns, values, objective)?;
+        let parts = match args.get("parts") {
+            None => None,
+            Some(parts) => Some(positions(&parts, whole.len())?),
+        };
+        with_ctx(&ctx, |ctx| {
+            let search =
+                |graph: &Network, resolution| communities(graph, method, resolution, seed, ctx);
+            let mut results = Vec::new();
+            for resolution in args.numbers("resolution")? {
+                let Some(parts) = &parts else {
+                    let of = search(&whole, resolution)?;
+                    let quality = modularity(&whole, &of);
+                    let of = Robj::from(List::from_values([from_one(&of)]));
+                    results.push(named(vec![("of", of), ("modularity", quality.into())]));
+                    continue;
+                };
+                let mut found = Vec::new();
+                for cells in parts {
+                    found.push(from_one(&search(&whole.part(cells), resolution)?));
+                }
+                results.push(named(vec![("of", Robj::from(List::from_values(found)))]));
+            }
+            Ok(Robj::from(List::from_values(results)))
+        })
+    })
+}
+
+fn method(args: &Args) -> Result<Method> {
+    match args.text("algorithm")?.as_str() {
+        "leiden" => Ok(Method::Leiden {
+            n_iterations: args
+                .get("n_iterations")
+                .map(|_| args.count("n_iterations"))
+                .transpose()?,
+            beta: args.number("beta")?,
+        }),
+        "louvain" => Ok(Method::Louvain),
+        _ => Err(wrong("algorithm", "is not known")),
+    }
+}
+
+/// Lists of positions from one on as positions from zero, below `n` and ascending.
+fn positions(parts: &Robj, n: usize) -> Result<Vec<Vec<u32>>> {
+    let bad = || wrong("parts", "must be ascending positions of cells");
+    let parts = parts.as_list().ok_or_else(bad)?;
+    parts
+        .values()
+        .map(|part| {
+            let part = part.as_integer_slice().ok_or_else(bad)?;
+            let within = part.iter().all(|&at| at >= 1 && at as usize <= n);
+            let rising = part.windows(2).all(|pair| pair[0] < pair[1]);
+            if !within || !rising {
+                return Err(bad());
+            }
+            Ok(part.iter().map(|&at| at as u32 - 1).collect())
+        })
+        .collect()
+}
+
+fn from_one(of: &[u32]) -> Robj {
+    of.iter().map(|&c| c as i32 + 1).collect_robj()
+}
+
 fn nearest(args: &Args, ctx: &Ctx) -> Result<Neighbors> {
     let (x, n_obs, k) = (args.doubles("x")?, args.count("n_obs")?, args.count("k")?);
     if n_obs == 0 || x.len() % n_obs != 0 {
@@ -264,14 +355,14 @@ fn table(found: &Neighbors) -> Result<Robj> {
 
 /// The parts of R's matrix of sorted columns whose columns are the rows of
 /// `matrix`.
-fn by_columns(matrix: &Sparse) -> Result<Robj> {
-    let offsets = matrix.offsets.iter().map(|&at| position(at)).collect::<Result<Vec<i32>>>()?;
-    let rows: Vec<i32> = matrix.columns.iter().map(|&j| j as i32).collect();
-    Ok(named(vec![
-        ("p", offsets.into()),
-        ("i", rows.into()),
-        ("x", matrix.values.as_slice().into()),
-    ]))
+fn by_columns(matrix: Sparse) -> Result<Robj> {
+    let Sparse { offsets, columns, values } = matrix;
+    position(offsets.last().copied().unwrap_or(0))?;
+    let p = offsets.iter().map(|&at| at as i32).collect_robj();
+    drop(offsets);
+    let i = columns.iter().map(|&j| j as i32).collect_robj();
+    drop(columns);
+    Ok(named(vec![("p", p), ("i", i), ("x", values.into())]))
 }
 
 fn position(at: usize) -> Result<i32> {
@@ -279,6 +370,27 @@ fn position(at: usize) -> Result<i32> {
         message: "the graph has more than 2^31 - 1 edges, which R's sparse matrices can't hold"
             .into(),
     })
+}
+
+/// The parts of R's square matrix (`p`, `i`, `x`) where they are: offsets, rows and values of its
+/// columns.
+fn borrowed<'r>(args: &Args<'r>) -> Result<(&'r [u32], &'r [u32], &'r [f64])> {
+    let (p, i, values) = (args.integers("p")?, args.integers("i")?, args.doubles("x")?);
+    let bad = || wrong("p", "is no square sparse matrix");
+    let offsets = unsigned(p).ok_or_else(bad)?;
+    let n = offsets.len().checked_sub(1).ok_or_else(bad)?;
+    let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+    if offsets[0] != 0 || !rising || offsets[n] as usize != i.len() || i.len() != values.len() {
+        return Err(bad());
+    }
+    let rows = unsigned(i).filter(|i| i.iter().all(|&j| (j as usize) < n)).ok_or_else(bad)?;
+    let sorted = |column: &[u32]| {
+        rows[column[0] as usize..column[1] as usize].windows(2).all(|pair| pair[0] < pair[1])
+    };
+    if !offsets.windows(2).all(sorted) {
+        return Err(bad());
+    }
+    Ok((offsets, rows, values))
 }
 
 /// R's matrix (`p`, `i`, `x`), with its columns as rows, where it is.
@@ -290,24 +402,8 @@ struct Stored<'r> {
 
 impl<'r> Stored<'r> {
     fn new(args: &Args<'r>) -> Result<Self> {
-        let (p, i, values) = (args.integers("p")?, args.integers("i")?, args.doubles("x")?);
-        let bad = || wrong("p", "is no square sparse matrix");
-        let n = p.len().checked_sub(1).ok_or_else(bad)?;
-        let offsets = p
-            .iter()
-            .map(|&at| usize::try_from(at).map_err(|_| bad()))
-            .collect::<Result<Vec<usize>>>()?;
-        let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
-        if offsets[0] != 0 || !rising || offsets[n] != i.len() || i.len() != values.len() {
-            return Err(bad());
-        }
-        let columns = unsigned(i).filter(|i| i.iter().all(|&j| (j as usize) < n));
-        let columns = columns.ok_or_else(bad)?;
-        let sorted =
-            |row: &[usize]| columns[row[0]..row[1]].windows(2).all(|pair| pair[0] < pair[1]);
-        if !offsets.windows(2).all(sorted) {
-            return Err(bad());
-        }
+        let (offsets, columns, values) = borrowed(args)?;
+        let offsets = offsets.iter().map(|&at| at as usize).collect();
         Ok(Stored { offsets, columns, values })
     }
 }
@@ -329,4 +425,5 @@ extendr_module! {
     fn rs_graph_paga;
     fn rs_graph_transfer;
     fn rs_graph_umap;
+    fn rs_graph_communities;
 }

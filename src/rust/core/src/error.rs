@@ -142,6 +142,12 @@ pub enum Error {
         /// What was found, where.
         message: String,
     },
+    /// A graph is not one of symmetric weights.
+    #[error("{message}")]
+    InvalidGraph {
+        /// What was found, where.
+        message: String,
+    },
     /// The work does not fit the memory budget.
     #[error(
         "{what} needs {needed_bytes} bytes, more than the memory budget of {budget_bytes} bytes"
@@ -227,6 +233,7 @@ impl Error {
             Error::Hdf5 { .. } => "hdf5",
             Error::InvalidInput { .. } => "invalid_input",
             Error::InvalidValues { .. } => "invalid_values",
+            Error::InvalidGraph { .. } => "invalid_graph",
             Error::OverBudget { .. } => "over_budget",
             Error::TooLarge { .. } => "too_large",
             Error::NotConverged { .. } => "not_converged",
@@ -282,6 +289,7 @@ impl Error {
             Error::BadPartial { reason } => vec![("reason", reason.clone())],
             Error::Io { path: p, source, .. } => vec![path(p), ("reason", source.to_string())],
             Error::InvalidValues { .. }
+            | Error::InvalidGraph { .. }
             | Error::TooLarge { .. }
             | Error::NotConverged { .. }
             | Error::Interrupted => Vec::new(),

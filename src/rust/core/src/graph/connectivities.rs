@@ -42,14 +42,14 @@ pub enum Kernel {
 pub fn connectivities(neighbors: &Neighbors, kernel: Kernel, ctx: &Ctx) -> Result<Sparse> {
     match kernel {
         Kernel::Umap => {
-            let memberships = umap_memberships(neighbors, ctx)?;
-            let fuzzy = neighbors.with_values(&memberships);
+            // The table of memberships is let go before both directions are joined.
+            let fuzzy = neighbors.with_values(&umap_memberships(neighbors, ctx)?);
             Ok(fuzzy.symmetrized(|a, b| a + b - a * b))
         }
         Kernel::Gaussian => {
-            let weights = gaussian_weights(neighbors, ctx)?;
+            let weighted = neighbors.with_values(&gaussian_weights(neighbors, ctx)?);
             // Both entries of a pair are equal where both are there.
-            Ok(neighbors.with_values(&weights).symmetrized(f64::max))
+            Ok(weighted.symmetrized(f64::max))
         }
         Kernel::SharedNeighbors { prune } => shared_neighbors(neighbors, prune, ctx),
     }

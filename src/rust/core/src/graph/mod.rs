@@ -7,6 +7,7 @@
 //! What threads do is cut by cell, and no sum goes over a border: results are the
 //! same bits for any number of threads.
 
+mod community;
 mod components;
 mod connectivities;
 mod diffusion;
@@ -19,6 +20,7 @@ mod spectrum;
 mod transfer;
 mod umap;
 
+pub use community::{Method, Network, Objective, communities, modularity};
 pub use components::{components, components_of};
 pub use connectivities::{Kernel, connectivities};
 pub use diffusion::{Density, DiffusionMap, diffusion_map, diffusion_pseudotime};
