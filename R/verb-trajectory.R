@@ -84,7 +84,6 @@ run_diffmap <- function(
       maximum = max(n_obs(x) - 1, 0)
     )
   }
-  check_symmetric(graph, neighbors, call)
   components <- graph_components(graph, call)
   note_components(max(components), neighbors)
   check_no_lonely(graph, call)

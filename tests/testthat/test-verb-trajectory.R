@@ -172,3 +172,14 @@ test_that("bad input is refused", {
     class = "scoom_error_incomplete_graph"
   )
 })
+
+test_that("a graph that is not one of symmetric weights is refused", {
+  x <- find_neighbors(blobs(apart = 1), n_neighbors = 10)
+  for (value in list(0.123, NA_real_, -1)) {
+    y <- x
+    graph <- y$obsp$connectivities
+    graph@x[[1]] <- value
+    y$obsp$connectivities <- graph
+    expect_error(run_diffmap(y), class = "scoom_error_invalid_graph")
+  }
+})

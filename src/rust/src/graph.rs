@@ -5,9 +5,9 @@ use scoom_core::ctx::Ctx;
 use scoom_core::error::{Error, Result};
 use scoom_core::graph::{
     Curve, Density, Descent, DiffusionMap, Kernel, Method, Metric, Neighbors, Network, Objective,
-    Points, Sparse, Table, Votes, communities, components, components_of, connectivities,
-    diffusion_map, diffusion_pseudotime, exact_neighbors, modularity, nearest_among, paga,
-    ranked_neighbors, umap_layout, vote,
+    Points, Sparse, Table, Votes, check_graph, communities, components, components_of,
+    connectivities, diffusion_map, diffusion_pseudotime, exact_neighbors, modularity,
+    nearest_among, paga, ranked_neighbors, umap_layout, vote,
 };
 
 use crate::convert::{Args, named, unsigned, wrong};
@@ -91,7 +91,11 @@ fn rs_graph_diffusion(args: Robj, ctx: Robj) -> Robj {
         let (graph, n_comps) = (square(&args)?, args.count("n_comps")?);
         // A layout starts well from vectors that are merely smooth.
         let (density, tolerance) = match args.text("kind")?.as_str() {
-            "diffusion" => (Density::Removed, 1e-10),
+            "diffusion" => {
+                let (offsets, columns, values) = borrowed(&args)?;
+                check_graph(offsets, columns, values)?;
+                (Density::Removed, 1e-10)
+            }
             "laplacian" => (Density::Kept, 1e-3),
             _ => return Err(wrong("kind", "is not known")),
         };

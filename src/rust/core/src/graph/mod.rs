@@ -20,7 +20,7 @@ mod spectrum;
 mod transfer;
 mod umap;
 
-pub use community::{Method, Network, Objective, communities, modularity};
+pub use community::{Method, Network, Objective, check_graph, communities, modularity};
 pub use components::{components, components_of};
 pub use connectivities::{Kernel, connectivities};
 pub use diffusion::{Density, DiffusionMap, diffusion_map, diffusion_pseudotime};

@@ -25,7 +25,7 @@ mod quality;
 mod refine;
 mod tally;
 
-pub use network::Network;
+pub use network::{Network, check_graph};
 pub use quality::modularity;
 
 use aggregate::{aggregate, renumber};

@@ -39,7 +39,7 @@ impl<'a> Network<'a> {
         values: &'a [f64],
         objective: Objective,
     ) -> Result<Self> {
-        check(offsets, columns, values)?;
+        check_graph(offsets, columns, values)?;
         let (offsets, columns, values) = (offsets.into(), columns.into(), values.into());
         Ok(Network { objective, offsets, columns, values, mass: Vec::new() }.weighed())
     }
@@ -130,7 +130,15 @@ impl<'a> Network<'a> {
 ///
 /// Row after row, the entries of a column come in the order of rows. So the partner of each
 /// entry is the next one of its own row that has not been met yet.
-fn check(offsets: &[u32], columns: &[u32], values: &[f64]) -> Result<()> {
+///
+/// Memory: 4 bytes a node.
+///
+/// # Errors
+/// [`Error::InvalidGraph`], as [`Network::new`].
+///
+/// # Panics
+/// If offsets, columns and values do not fit each other.
+pub fn check_graph(offsets: &[u32], columns: &[u32], values: &[f64]) -> Result<()> {
     let n = offsets.len().saturating_sub(1);
     let n_edges = offsets.last().map_or(0, |&last| last as usize);
     assert!(n_edges == columns.len() && n_edges == values.len(), "not a matrix");
