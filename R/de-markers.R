@@ -90,7 +90,7 @@
 #' far as the budget allows; the rest is kept in a temporary file in
 #' `options(scoom.scratch)`, which is gone when the call ends, by error or interrupt too.
 #' `"lr"` takes them too, and 100 bytes a cell and thread. `"logreg"` looks at the values some
-#' hundred times: where they fit half of the memory budget, at 10 bytes each, the file is read
+#' hundred times: where they fit half of the memory budget, at 2 to 10 bytes each, the file is read
 #' once, otherwise at every look, with a message; whatever `BPPARAM`, it runs in this
 #' session, because every look needs the answer to the one before. Adjustment takes 8 bytes for each gene and comparison. The table takes 120 bytes a
 #' row: thresholds and `n_genes` are applied before it is made.

@@ -13,7 +13,7 @@
 #' genes, and there is no p-value. The search (Newton steps by conjugate gradients) ends
 #' when the norm of the gradient is below 1e-6; since second derivatives are at least
 #' 1, coefficients are then within 1e-6 of the exact ones. It looks at the data some
-#' hundred times. Where the values fit half of the memory budget, at 10 bytes each, the
+#' hundred times. Where the values fit half of the memory budget, at 2 to 10 bytes each, the
 #' file is read once; otherwise at every look, with a message. The fit runs in this
 #' process, whatever `BPPARAM`. `compat = "scanpy"`: the model has the tested groups (and
 #' the reference where one is named) alone as classes; with two classes there is one

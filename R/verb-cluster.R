@@ -36,7 +36,7 @@
 #' The graph must be symmetric, without negative weights; its diagonal and stored zeros do not count.
 #'
 #' Memory: about 60 bytes a cell and at most 12 for each entry of the graph, beside it: 340 to 415 bytes a cell for
-#' 100,000 cells with 15 neighbours (igraph takes 2,300), and 70 for Louvain.
+#' 100,000 cells with 15 neighbours (igraph takes 2,300), and 42 for Louvain.
 #'
 #' @inheritParams find_neighbors
 #' @param resolution One or more resolutions: larger ones give more clusters.
