@@ -159,7 +159,7 @@ verb_memory <- function() {
       max(
         min(2 * stored + 80 * cells, budget / 2) + 24 * top^2 + 400 * cells,
         120 * cells + 64 * genes * threads,
-        4000 * cells
+        2000 * cells
       )
     ),
     score_genes = quote(16 * groups * cells + 16 * genes * threads),
