@@ -4,10 +4,10 @@ use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
 use scoom_core::error::{Error, Result};
 use scoom_core::graph::{
-    Curve, Density, Descent, DiffusionMap, Kernel, Method, Metric, Neighbors, Network, Objective,
-    Points, Sparse, Table, Votes, check_graph, communities, components, components_of,
-    connectivities, diffusion_map, diffusion_pseudotime, exact_neighbors, modularity,
-    nearest_among, paga, ranked_neighbors, umap_layout, vote,
+    ByNeighbor, Curve, Density, Descent, DiffusionMap, Kernel, Local, Method, Metric, Neighbors,
+    Network, Objective, Points, Positions, Sparse, Table, Votes, check_graph, communities,
+    components_of, connectivities, diffusion_map, diffusion_pseudotime, exact_neighbors,
+    modularity, nearest_among, paga, ranked_neighbors, umap_layout, vote, without_zeros,
 };
 
 use crate::convert::{Args, named, unsigned, wrong};
@@ -28,17 +28,28 @@ fn rs_graph_neighbors(args: Robj, ctx: Robj) -> Robj {
         let kernel = kernel(&args)?;
         with_ctx(&ctx, |ctx| {
             let found = nearest(&args, ctx)?;
-            let graph = connectivities(&found, kernel, ctx)?;
-            let n_components = components(&graph).iter().max().map_or(0, |last| last + 1);
-            // Each form of a matrix is let go as soon as the next one is there.
-            let graph = by_columns(graph)?;
-            let distances = found.distances();
-            drop(found);
-            let turned = distances.transposed();
-            drop(distances);
+            let mut distances = ByColumns::with_room(found.offsets_by_neighbor())?;
+            let (offsets, cells, values) = distances.room()?;
+            found.write_by_neighbor(offsets, cells, values);
+            let graph = match kernel {
+                Kernel::Umap => {
+                    let local = Local::umap(&found, ctx)?;
+                    union(&distances, found, &local, ctx)?
+                }
+                Kernel::Gaussian => {
+                    let local = Local::gaussian(&found);
+                    union(&distances, found, &local, ctx)?
+                }
+                Kernel::SharedNeighbors { .. } => {
+                    ByColumns::of(&connectivities(&found, kernel, ctx)?)?
+                }
+            };
+            let rows = unsigned(graph.parts()?.0).ok_or_else(no_room)?;
+            let found = components_of(&graph.offsets, rows);
+            let n_components = found.iter().max().map_or(0, |last| last + 1);
             Ok(named(vec![
-                ("distances", by_columns(turned)?),
-                ("connectivities", graph),
+                ("distances", distances.into_robj()),
+                ("connectivities", graph.into_robj()),
                 ("n_components", n_components.into()),
             ]))
         })
@@ -357,16 +368,68 @@ fn table(found: &Neighbors) -> Result<Robj> {
     Ok(named(vec![("index", index.into()), ("distance", distance.into())]))
 }
 
-/// The parts of R's matrix of sorted columns whose columns are the rows of
-/// `matrix`.
-fn by_columns(matrix: Sparse) -> Result<Robj> {
-    let Sparse { offsets, columns, values } = matrix;
-    position(offsets.last().copied().unwrap_or(0))?;
-    let p = offsets.iter().map(|&at| at as i32).collect_robj();
-    drop(offsets);
-    let i = columns.iter().map(|&j| j as i32).collect_robj();
-    drop(columns);
-    Ok(named(vec![("p", p), ("i", i), ("x", values.into())]))
+/// Both directions of a graph joined, beside its distances.
+fn union(distances: &ByColumns, found: Neighbors, local: &Local, ctx: &Ctx) -> Result<ByColumns> {
+    let (cells, values) = distances.parts()?;
+    let stored = ByNeighbor { offsets: &distances.offsets, cells, distances: values };
+    let own = Positions::of(found);
+    let mut graph = ByColumns::with_room(stored.union_offsets(&own))?;
+    let (offsets, columns, weights) = graph.room()?;
+    stored.union_columns(&own, columns);
+    drop(own);
+    stored.union_weights(local, offsets, columns, weights, ctx)?;
+    if weights.contains(&0.0) {
+        return ByColumns::of(&without_zeros(offsets, columns, weights));
+    }
+    Ok(graph)
+}
+
+/// R's matrix of sorted columns, whose parts are filled where they stay.
+struct ByColumns {
+    offsets: Vec<usize>,
+    rows: Robj,
+    values: Robj,
+}
+
+impl ByColumns {
+    fn with_room(offsets: Vec<usize>) -> Result<Self> {
+        let len = offsets.last().copied().unwrap_or(0);
+        position(len)?;
+        let (rows, values) = (Integers::new(len).into_robj(), Doubles::new(len).into_robj());
+        Ok(ByColumns { offsets, rows, values })
+    }
+
+    /// The matrix whose columns are the rows of `matrix`.
+    fn of(matrix: &Sparse) -> Result<Self> {
+        let mut stored = ByColumns::with_room(matrix.offsets.clone())?;
+        let (_, rows, values) = stored.room()?;
+        for (row, &j) in rows.iter_mut().zip(&matrix.columns) {
+            *row = j as i32;
+        }
+        values.copy_from_slice(&matrix.values);
+        Ok(stored)
+    }
+
+    /// Offsets, rows and values.
+    fn room(&mut self) -> Result<(&[usize], &mut [i32], &mut [f64])> {
+        let rows = self.rows.as_integer_slice_mut().ok_or_else(no_room)?;
+        Ok((&self.offsets, rows, self.values.as_real_slice_mut().ok_or_else(no_room)?))
+    }
+
+    /// Rows and values.
+    fn parts(&self) -> Result<(&[i32], &[f64])> {
+        let rows = self.rows.as_integer_slice().ok_or_else(no_room)?;
+        Ok((rows, self.values.as_real_slice().ok_or_else(no_room)?))
+    }
+
+    fn into_robj(self) -> Robj {
+        let p = self.offsets.iter().map(|&at| at as i32).collect_robj();
+        named(vec![("p", p), ("i", self.rows), ("x", self.values)])
+    }
+}
+
+fn no_room() -> Error {
+    wrong("x", "has a graph that can't be stored")
 }
 
 fn position(at: usize) -> Result<i32> {

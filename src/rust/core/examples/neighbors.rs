@@ -54,8 +54,7 @@ fn main() {
             bytes.chunks_exact(8).map(value).collect()
         }
     };
-    let points = Points::from_columns(&columns, n, Metric::Euclidean).expect("finite points");
-    drop(columns);
+    let points = Points::from_columns(columns, n, Metric::Euclidean).expect("finite points");
     let ctx = Ctx::new(threads, 1 << 30, PathBuf::new(), &Silent);
     let (start, used) = (Instant::now(), cpu());
     let found = exact_neighbors(&points, k, &ctx).expect("enough points");

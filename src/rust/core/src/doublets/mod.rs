@@ -283,7 +283,7 @@ fn place(
     pairs: &[Pair],
     ctx: &Ctx,
     n_comps: usize,
-) -> Result<Points> {
+) -> Result<Points<'static>> {
     let (n, g) = (rows.len(), genes.len());
     let normalize = Op::Normalize { target: TARGET, excluded: Vec::new() };
     let normalized = (counts.view)(rows, vec![select(genes), normalize])?;
@@ -324,7 +324,7 @@ fn place(
             at(of_cells[a] + of_cells[b], totals[a] + totals[b])
         }));
     }
-    Points::from_columns(&columns, n + pairs.len(), Metric::Euclidean)
+    Points::from_columns(columns, n + pairs.len(), Metric::Euclidean)
 }
 
 #[cfg(test)]

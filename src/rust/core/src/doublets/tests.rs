@@ -177,10 +177,10 @@ fn doublets_are_placed_where_their_counts_are() {
     for i in 0..dense.len() {
         for j in [0, 7, N, N + 1, N + 2] {
             let want: f64 = dense[i].iter().zip(&dense[j]).map(|(a, b)| (a - b).powi(2)).sum();
-            let found = points.separation(i, j);
+            let found = points.separation(&points.point(i), &points.point(j));
             assert!((found - want).abs() < 1e-8 * want.max(1.0), "{i} {j}: {found} {want}");
         }
     }
-    assert_eq!(points.row(N + 1), points.row(5), "a cell that meets itself stays in its place");
-    assert_eq!(points.row(N + 2), points.row(N + 3));
+    assert_eq!(points.point(N + 1), points.point(5), "a cell that meets itself stays in its place");
+    assert_eq!(points.point(N + 2), points.point(N + 3));
 }

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::neighbors::Neighbors;
 use super::sparse::Sparse;
+use super::union::union;
 use crate::ctx::Ctx;
 use crate::error::Result;
 
@@ -41,44 +42,38 @@ pub enum Kernel {
 /// When `ctx` stops.
 pub fn connectivities(neighbors: &Neighbors, kernel: Kernel, ctx: &Ctx) -> Result<Sparse> {
     match kernel {
-        Kernel::Umap => {
-            // The table of memberships is let go before both directions are joined.
-            let fuzzy = neighbors.with_values(&umap_memberships(neighbors, ctx)?);
-            Ok(fuzzy.symmetrized(|a, b| a + b - a * b))
-        }
-        Kernel::Gaussian => {
-            let weighted = neighbors.with_values(&gaussian_weights(neighbors, ctx)?);
-            // Both entries of a pair are equal where both are there.
-            Ok(weighted.symmetrized(f64::max))
-        }
         Kernel::SharedNeighbors { prune } => shared_neighbors(neighbors, prune, ctx),
+        Kernel::Umap => union(neighbors, &Local::umap(neighbors, ctx)?, ctx),
+        Kernel::Gaussian => union(neighbors, &Local::gaussian(neighbors), ctx),
     }
 }
 
-/// Fills a value for each neighbour, cell by cell, on all threads.
-fn by_cell(
-    neighbors: &Neighbors,
-    stage: &str,
-    ctx: &Ctx,
-    fill: impl Fn(usize, &mut [f64]) + Sync,
-) -> Result<Vec<f64>> {
-    let k = neighbors.k.max(1);
-    let mut values = vec![0.0; neighbors.index.len()];
-    let tiles: Vec<_> = values.chunks_mut(TILE * k).map(Mutex::new).collect();
-    ctx.parallel(
-        stage,
-        tiles.len(),
-        || (),
-        |tile, ()| {
-            let mut values = tiles[tile].lock().unwrap_or_else(PoisonError::into_inner);
-            for (at, row) in values.chunks_mut(k).enumerate() {
-                fill(tile * TILE + at, row);
+/// What the weight of an edge needs beside its distances, for every cell.
+pub enum Local {
+    /// How membership decays.
+    Umap(Vec<Decay>),
+    /// Median squared distances.
+    Gaussian(Vec<f64>),
+}
+
+impl Local {
+    /// The weight of the edge between two cells, by the distance of `j` as a neighbour of `i`
+    /// and that of `i` as one of `j`.
+    pub(super) fn weight(&self, i: usize, j: usize, to: Option<f64>, back: Option<f64>) -> f64 {
+        match self {
+            Local::Umap(decays) => {
+                let membership = |cell: usize, distance: Option<f64>| {
+                    distance.map_or(0.0, |d| decays[cell].membership(single(d)))
+                };
+                let (a, b) = (membership(i, to), membership(j, back));
+                a + b - a * b
             }
-            Ok(())
-        },
-    )?;
-    drop(tiles);
-    Ok(values)
+            // Both distances of a pair are equal where both are there.
+            Local::Gaussian(squares) => {
+                to.or(back).map_or(0.0, |d| gaussian(squares[i], squares[j], d))
+            }
+        }
+    }
 }
 
 // UMAP -----------------------------------------------------------------------------
@@ -92,33 +87,71 @@ const TOLERANCE: f64 = 1e-5;
 /// The least width, as a share of the mean distance.
 const LEAST_WIDTH: f64 = 1e-3;
 
-fn umap_memberships(neighbors: &Neighbors, ctx: &Ctx) -> Result<Vec<f64>> {
-    let n = neighbors.len();
-    let total: f64 = (0..n).map(|i| neighbors.of(i).1.iter().sum::<f64>()).sum();
-    let overall = total / ((neighbors.k as f64 + 1.0) * n as f64);
-    by_cell(neighbors, "Connectivities", ctx, |i, memberships| {
-        let distances: Vec<f64> = neighbors.of(i).1.iter().map(|&d| f64::from(d as f32)).collect();
-        memberships_of(&distances, overall, memberships);
-    })
-}
-
-/// `compute_membership_strengths()` of umap-learn for one cell; `overall` is the mean
-/// distance of all.
-///
-/// Distances are float32 as there: where neighbours lie in a thin shell, the
+/// Distances are float32 as in umap-learn: where neighbours lie in a thin shell, the
 /// rounding of a distance is a thousand times that of its share of the width, and
 /// memberships would differ by 1e-5.
+fn single(distance: f64) -> f64 {
+    f64::from(distance as f32)
+}
+
+impl Local {
+    /// That of [`Kernel::Umap`].
+    ///
+    /// # Errors
+    /// When `ctx` stops.
+    pub fn umap(neighbors: &Neighbors, ctx: &Ctx) -> Result<Self> {
+        let n = neighbors.len();
+        let total: f64 = (0..n).map(|i| neighbors.of(i).1.iter().sum::<f64>()).sum();
+        let overall = total / ((neighbors.k as f64 + 1.0) * n as f64);
+        let mut decays = vec![Decay { nearest: 0.0, width: 0.0 }; n];
+        let tiles: Vec<_> = decays.chunks_mut(TILE).map(Mutex::new).collect();
+        ctx.parallel("Connectivities", tiles.len(), Vec::new, |tile, distances: &mut Vec<f64>| {
+            let mut decays = tiles[tile].lock().unwrap_or_else(PoisonError::into_inner);
+            for (at, decay) in decays.iter_mut().enumerate() {
+                distances.clear();
+                distances.extend(neighbors.of(tile * TILE + at).1.iter().map(|&d| single(d)));
+                *decay = Decay::of(distances, overall);
+            }
+            Ok(())
+        })?;
+        drop(tiles);
+        Ok(Local::Umap(decays))
+    }
+}
+
+/// How membership in a cell's surroundings decays.
+#[derive(Debug, Clone, Copy)]
+pub struct Decay {
+    /// Distance up to which it is one.
+    nearest: f64,
+    width: f64,
+}
+
+impl Decay {
+    /// `smooth_knn_dist()` of umap-learn for one cell; `overall` is the mean distance
+    /// of all.
+    fn of(distances: &[f64], overall: f64) -> Self {
+        // A cell is its own neighbour at distance zero, which means count.
+        let count = distances.len() as f64 + 1.0;
+        let others = distances.iter().copied().filter(|&d| d > 0.0);
+        let nearest = others.reduce(f64::min).unwrap_or(0.0);
+        let mean = distances.iter().sum::<f64>() / count;
+        let least = LEAST_WIDTH * if nearest > 0.0 { mean } else { overall };
+        Decay { nearest, width: umap_width(distances, nearest, count.log2()).max(least) }
+    }
+
+    fn membership(self, distance: f64) -> f64 {
+        let beyond = distance - self.nearest;
+        if beyond <= 0.0 || self.width == 0.0 { 1.0 } else { (-beyond / self.width).exp() }
+    }
+}
+
+/// `compute_membership_strengths()` of umap-learn for one cell, of distances in float32;
+/// `overall` is the mean distance of all.
 pub(super) fn memberships_of(distances: &[f64], overall: f64, memberships: &mut [f64]) {
-    // A cell is its own neighbour at distance zero, which means count.
-    let count = distances.len() as f64 + 1.0;
-    let others = distances.iter().copied().filter(|&d| d > 0.0);
-    let nearest = others.reduce(f64::min).unwrap_or(0.0);
-    let mean = distances.iter().sum::<f64>() / count;
-    let least = LEAST_WIDTH * if nearest > 0.0 { mean } else { overall };
-    let width = umap_width(distances, nearest, count.log2()).max(least);
-    for (membership, d) in memberships.iter_mut().zip(distances) {
-        let beyond = d - nearest;
-        *membership = if beyond <= 0.0 || width == 0.0 { 1.0 } else { (-beyond / width).exp() };
+    let decay = Decay::of(distances, overall);
+    for (membership, &d) in memberships.iter_mut().zip(distances) {
+        *membership = decay.membership(d);
     }
 }
 
@@ -147,28 +180,27 @@ fn umap_width(distances: &[f64], nearest: f64, target: f64) -> f64 {
 
 // Gaussian -------------------------------------------------------------------------
 
-fn gaussian_weights(neighbors: &Neighbors, ctx: &Ctx) -> Result<Vec<f64>> {
-    let squares: Vec<f64> = (0..neighbors.len())
-        .map(|i| {
+impl Local {
+    /// That of [`Kernel::Gaussian`].
+    #[must_use]
+    pub fn gaussian(neighbors: &Neighbors) -> Self {
+        let square = |i| {
             // Distances ascend, so do their squares.
             let d = neighbors.of(i).1;
             let (low, high) = (d[(d.len() - 1) / 2], d[d.len() / 2]);
             f64::midpoint(low * low, high * high)
-        })
-        .collect();
-    by_cell(neighbors, "Connectivities", ctx, |i, weights| {
-        let (index, distances) = neighbors.of(i);
-        for ((weight, &j), &d) in weights.iter_mut().zip(index).zip(distances) {
-            let (a, b) = (squares[i], squares[j as usize]);
-            let sum = a + b;
-            // Cells in one place have no width, and nothing between them.
-            *weight = if sum == 0.0 {
-                1.0
-            } else {
-                (2.0 * a.sqrt() * b.sqrt() / sum).sqrt() * (-d * d / sum).exp()
-            };
-        }
-    })
+        };
+        Local::Gaussian((0..neighbors.len()).map(square).collect())
+    }
+}
+
+fn gaussian(a: f64, b: f64, distance: f64) -> f64 {
+    let sum = a + b;
+    // Cells in one place have no width, and nothing between them.
+    if sum == 0.0 {
+        return 1.0;
+    }
+    (2.0 * a.sqrt() * b.sqrt() / sum).sqrt() * (-distance * distance / sum).exp()
 }
 
 // Shared neighbours ----------------------------------------------------------------
@@ -234,7 +266,7 @@ fn shared_neighbors(neighbors: &Neighbors, prune: f64, ctx: &Ctx) -> Result<Spar
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::path::PathBuf;
 
     use super::super::knn::exact_neighbors;
@@ -253,7 +285,7 @@ mod tests {
         let mut columns: Vec<f64> = (0..2 * n).map(|_| rng.uniform()).collect();
         columns[..10].fill(0.5);
         columns[n..n + 10].fill(0.5);
-        let points = Points::from_columns(&columns, n, Metric::Euclidean).unwrap();
+        let points = Points::from_columns(columns, n, Metric::Euclidean).unwrap();
         exact_neighbors(&points, k, &ctx(1)).unwrap()
     }
 
@@ -272,10 +304,19 @@ mod tests {
         }
     }
 
+    /// Memberships of a table, neighbour by neighbour.
+    fn memberships(neighbors: &Neighbors) -> Vec<f64> {
+        let Local::Umap(decays) = Local::umap(neighbors, &ctx(2)).unwrap() else {
+            unreachable!("memberships decay");
+        };
+        let of = |i: usize| neighbors.of(i).1.iter().map(move |&d| (i, d));
+        let all = (0..neighbors.len()).flat_map(of);
+        all.map(|(i, d)| decays[i].membership(single(d))).collect()
+    }
+
     #[test]
     fn memberships_sum_to_the_logarithm_of_the_number_of_neighbours() {
-        let neighbors = example(400, 14);
-        let memberships = umap_memberships(&neighbors, &ctx(2)).unwrap();
+        let memberships = memberships(&example(400, 14));
         for i in 10..400 {
             let sum: f64 = memberships[i * 14..(i + 1) * 14].iter().sum();
             assert!((sum - 15.0_f64.log2()).abs() < 1e-5, "{i}: {sum}");
@@ -283,6 +324,26 @@ mod tests {
         }
         // Nine neighbours in one place count fully.
         assert!(memberships[..9].iter().all(|&m| m == 1.0));
+    }
+
+    #[test]
+    fn memberships_of_both_directions_are_joined() {
+        let neighbors = example(700, 9);
+        let memberships = memberships(&neighbors);
+        let mut wanted = vec![BTreeMap::new(); 700];
+        for (at, &j) in neighbors.index.iter().enumerate() {
+            let (i, j, membership) = (at / 9, j as usize, memberships[at]);
+            for (a, b) in [(i, j), (j, i)] {
+                let joined = wanted[a].entry(b as u32).or_insert(0.0);
+                *joined = *joined + membership - *joined * membership;
+            }
+        }
+        let graph = connectivities(&neighbors, Kernel::Umap, &ctx(2)).unwrap();
+        for (i, wanted) in wanted.iter().enumerate() {
+            let (columns, values) = graph.row(i);
+            assert!(columns.iter().eq(wanted.keys()), "{i}");
+            assert!(values.iter().zip(wanted.values()).all(|(a, b)| (a - b).abs() < 1e-15), "{i}");
+        }
     }
 
     #[test]
@@ -311,7 +372,7 @@ mod tests {
     #[test]
     fn the_gaussian_takes_the_median_distance() {
         // On a line at 0, 1, 3, 7 with two neighbours each.
-        let points = Points::from_columns(&[0.0, 1.0, 3.0, 7.0], 4, Metric::Euclidean).unwrap();
+        let points = Points::from_columns(vec![0.0, 1.0, 3.0, 7.0], 4, Metric::Euclidean).unwrap();
         let neighbors = exact_neighbors(&points, 2, &ctx(1)).unwrap();
         let graph = connectivities(&neighbors, Kernel::Gaussian, &ctx(1)).unwrap();
         let square = [5.0, 2.5, 6.5, 26.0_f64];

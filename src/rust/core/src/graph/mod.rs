@@ -19,10 +19,11 @@ mod sparse;
 mod spectrum;
 mod transfer;
 mod umap;
+mod union;
 
 pub use community::{Method, Network, Objective, check_graph, communities, modularity};
 pub use components::{components, components_of};
-pub use connectivities::{Kernel, connectivities};
+pub use connectivities::{Kernel, Local, connectivities};
 pub use diffusion::{Density, DiffusionMap, diffusion_map, diffusion_pseudotime};
 pub use knn::{count_neighbors, exact_neighbors, nearest_among, ranked_neighbors};
 pub use neighbors::Neighbors;
@@ -31,3 +32,4 @@ pub use points::{Metric, Points};
 pub use sparse::Sparse;
 pub use transfer::{Vote, Votes, vote};
 pub use umap::{Curve, Descent, Table, umap_layout};
+pub use union::{ByNeighbor, Positions, without_zeros};

@@ -64,6 +64,37 @@ impl Neighbors {
         self.with_values(&self.distance)
     }
 
+    /// Where the columns of the matrix of distances begin.
+    #[must_use]
+    pub fn offsets_by_neighbor(&self) -> Vec<usize> {
+        let mut offsets = vec![0; self.len() + 1];
+        for &j in &self.index {
+            offsets[j as usize + 1] += 1;
+        }
+        for j in 0..self.len() {
+            offsets[j + 1] += offsets[j];
+        }
+        offsets
+    }
+
+    /// Writes the matrix of distances by columns, the cells of each ascending. A distance of
+    /// zero is written.
+    ///
+    /// # Panics
+    /// If there is less room than for one cell and one distance for each neighbour.
+    pub fn write_by_neighbor(&self, offsets: &[usize], cells: &mut [i32], distances: &mut [f64]) {
+        let mut next = offsets.to_vec();
+        for i in 0..self.len() {
+            let (index, distance) = self.of(i);
+            for (&j, &d) in index.iter().zip(distance) {
+                let at = &mut next[j as usize];
+                cells[*at] = i as i32;
+                distances[*at] = d;
+                *at += 1;
+            }
+        }
+    }
+
     /// The table that a matrix of distances holds, or the first row whose number
     /// of entries is not that of the first row.
     ///
@@ -105,6 +136,22 @@ mod tests {
         assert_eq!(matrix.columns, [1, 2, 0, 2, 0, 1]);
         assert_eq!(matrix.values, [3.0, 0.0, 3.0, 4.0, 0.0, 4.0]);
         assert_eq!(Neighbors::from_distances(&matrix), Ok(table));
+    }
+
+    #[test]
+    fn columns_are_those_of_the_matrix() {
+        let table = Neighbors {
+            k: 2,
+            index: vec![2, 1, 0, 2, 3, 0, 2, 1],
+            distance: vec![0.0, 3.0, 3.0, 4.0, 1.0, 7.0, 1.0, 5.0],
+        };
+        let matrix = table.distances().transposed();
+        let offsets = table.offsets_by_neighbor();
+        let (mut cells, mut distances) = (vec![0; 8], vec![0.0; 8]);
+        table.write_by_neighbor(&offsets, &mut cells, &mut distances);
+        assert_eq!(offsets, matrix.offsets);
+        assert!(cells.iter().zip(&matrix.columns).all(|(&a, &b)| a as u32 == b));
+        assert_eq!(distances, matrix.values);
     }
 
     #[test]

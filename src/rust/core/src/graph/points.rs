@@ -1,5 +1,7 @@
 //! Cells as points, and the distances between them.
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
 
 /// Squares of what is larger overflow.
@@ -32,21 +34,26 @@ impl Metric {
     }
 }
 
-/// Some points of equal dimension, row after row, ready for one metric.
+/// Rows that are looked at together.
+const TILE: usize = 384;
+
+/// Some points of equal dimension, where they are, and their metric.
 ///
-/// For the angular metrics rows have length one: half the squared straight line
-/// between them is then one minus the cosine, without its cancellation.
+/// For the angular metrics coordinates are handed out with length one: half the squared
+/// straight line between two points is then one minus the cosine, without its
+/// cancellation.
 #[derive(Debug, Clone)]
-pub struct Points {
+pub struct Points<'x> {
     n: usize,
     d: usize,
     metric: Metric,
-    values: Vec<f64>,
+    /// One dimension after the other.
+    columns: Cow<'x, [f64]>,
 }
 
-impl Points {
+impl<'x> Points<'x> {
     /// The points whose coordinates stand one dimension after the other, as R
-    /// keeps a matrix.
+    /// keeps a matrix. Borrowed ones are not copied.
     ///
     /// # Errors
     /// [`Error::InvalidValues`] for a value that is not finite or whose square
@@ -54,7 +61,12 @@ impl Points {
     ///
     /// # Panics
     /// If `columns` does not hold a multiple of `n` values.
-    pub fn from_columns(columns: &[f64], n: usize, metric: Metric) -> Result<Self> {
+    pub fn from_columns(
+        columns: impl Into<Cow<'x, [f64]>>,
+        n: usize,
+        metric: Metric,
+    ) -> Result<Self> {
+        let columns = columns.into();
         let d = columns.len().checked_div(n).unwrap_or(0);
         assert_eq!(columns.len(), n * d, "not a matrix");
         if let Some(at) = columns.iter().position(|x| x.is_nan() || x.abs() > LARGEST) {
@@ -67,46 +79,54 @@ impl Points {
                 ),
             });
         }
-        let mut values = vec![0.0; n * d];
-        for (j, column) in columns.chunks(n.max(1)).enumerate() {
-            for (i, &x) in column.iter().enumerate() {
-                values[i * d + j] = x;
-            }
-        }
-        let mut points = Points { n, d, metric, values };
-        if matches!(metric, Metric::Cosine | Metric::Correlation) {
-            points.normalize()?;
+        let points = Points { n, d, metric, columns };
+        if points.is_angular() {
+            points.check_directions()?;
         }
         Ok(points)
     }
 
-    fn normalize(&mut self) -> Result<()> {
-        for (i, row) in self.values.chunks_mut(self.d.max(1)).enumerate() {
-            if self.metric == Metric::Correlation {
-                let mean = row.iter().sum::<f64>() / row.len() as f64;
-                for x in row.iter_mut() {
-                    *x -= mean;
-                }
+    fn is_angular(&self) -> bool {
+        matches!(self.metric, Metric::Cosine | Metric::Correlation)
+    }
+
+    fn check_directions(&self) -> Result<()> {
+        let mut lost = None;
+        self.each(|i, row| {
+            if lost.is_none() && row.iter().all(|&x| x == 0.0) {
+                lost = Some(i);
             }
-            // Scaled first, so that squares neither overflow nor vanish.
-            let largest = row.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
-            if largest == 0.0 {
-                return Err(Error::InvalidValues {
-                    message: format!(
-                        "cell {} has no direction in the embedding: all its values are equal",
-                        i + 1
-                    ),
-                });
-            }
+        });
+        let Some(i) = lost else { return Ok(()) };
+        Err(Error::InvalidValues {
+            message: format!(
+                "cell {} has no direction in the embedding: all its values are equal",
+                i + 1
+            ),
+        })
+    }
+
+    /// Gives a row length one, after its mean is taken away for correlations. What has no
+    /// direction becomes zero.
+    fn normalize(&self, row: &mut [f64]) {
+        if self.metric == Metric::Correlation {
+            let mean = row.iter().sum::<f64>() / row.len() as f64;
             for x in row.iter_mut() {
-                *x /= largest;
-            }
-            let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
-            for x in row.iter_mut() {
-                *x /= length;
+                *x -= mean;
             }
         }
-        Ok(())
+        // Scaled first, so that squares neither overflow nor vanish.
+        let largest = row.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
+        if largest == 0.0 {
+            return;
+        }
+        for x in row.iter_mut() {
+            *x /= largest;
+        }
+        let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+        for x in row.iter_mut() {
+            *x /= length;
+        }
     }
 
     /// Number of points.
@@ -135,21 +155,57 @@ impl Points {
 
     /// The coordinates of a point.
     #[must_use]
-    pub fn row(&self, i: usize) -> &[f64] {
-        &self.values[i * self.d..(i + 1) * self.d]
+    pub fn point(&self, i: usize) -> Vec<f64> {
+        let mut row = vec![0.0; self.d];
+        self.read(i, &mut row);
+        row
     }
 
-    /// What orders pairs as their distance does: the sum of absolute or of
-    /// squared differences.
-    #[must_use]
-    pub fn separation(&self, i: usize, j: usize) -> f64 {
-        self.separation_from(i, self, j)
+    /// As [`Points::point`], into memory that is there.
+    pub(super) fn read(&self, i: usize, row: &mut [f64]) {
+        for (x, column) in row.iter_mut().zip(self.columns.chunks_exact(self.n)) {
+            *x = column[i];
+        }
+        if self.is_angular() {
+            self.normalize(row);
+        }
     }
 
-    /// As [`Points::separation`], from point `j` of others of the same metric.
+    /// The coordinates of some points, point after point. One dimension is read after the
+    /// other, so that reads do not wait for each other.
+    pub(super) fn read_all(
+        &self,
+        which: impl ExactSizeIterator<Item = usize> + Clone,
+        rows: &mut Vec<f64>,
+    ) {
+        rows.clear();
+        rows.resize(which.len() * self.d, 0.0);
+        for (j, column) in self.columns.chunks_exact(self.n.max(1)).enumerate() {
+            for (row, i) in rows.chunks_exact_mut(self.d.max(1)).zip(which.clone()) {
+                row[j] = column[i];
+            }
+        }
+        if self.is_angular() {
+            rows.chunks_exact_mut(self.d.max(1)).for_each(|row| self.normalize(row));
+        }
+    }
+
+    /// Hands out the coordinates of every point in turn.
+    pub(super) fn each(&self, mut take: impl FnMut(usize, &[f64])) {
+        let mut rows = Vec::new();
+        for begin in (0..self.n).step_by(TILE) {
+            let tile = begin..(begin + TILE).min(self.n);
+            self.read_all(tile.clone(), &mut rows);
+            for (i, row) in tile.zip(rows.chunks_exact(self.d.max(1))) {
+                take(i, row);
+            }
+        }
+    }
+
+    /// What orders pairs as their distance does, of the coordinates of two points: the sum
+    /// of absolute or of squared differences.
     #[must_use]
-    pub fn separation_from(&self, i: usize, others: &Points, j: usize) -> f64 {
-        let (x, y) = (self.row(i), others.row(j));
+    pub fn separation(&self, x: &[f64], y: &[f64]) -> f64 {
         if self.metric == Metric::Manhattan {
             sum_over(x, y, f64::abs)
         } else {
@@ -192,8 +248,8 @@ mod tests {
         // Two points in five dimensions: (1, 2, 3, 4, 5) and (2, 1, 0, -1, 7).
         let columns = [1.0, 2.0, 2.0, 1.0, 3.0, 0.0, 4.0, -1.0, 5.0, 7.0];
         let distance = |metric| {
-            let points = Points::from_columns(&columns, 2, metric).unwrap();
-            points.distance(points.separation(0, 1))
+            let points = Points::from_columns(&columns[..], 2, metric).unwrap();
+            points.distance(points.separation(&points.point(0), &points.point(1)))
         };
         assert!((distance(Metric::Euclidean) - 40.0_f64.sqrt()).abs() < 1e-14);
         assert!((distance(Metric::Manhattan) - 12.0).abs() < 1e-14);
@@ -221,6 +277,6 @@ mod tests {
     fn directions_of_very_long_and_very_short_points_are_kept() {
         let columns = [3e149, 3e-200, 4e149, 4e-200];
         let points = Points::from_columns(&columns, 2, Metric::Cosine).unwrap();
-        assert!(points.separation(0, 1) < 1e-30);
+        assert!(points.separation(&points.point(0), &points.point(1)) < 1e-30);
     }
 }

@@ -1,6 +1,5 @@
 //! A square sparse matrix of cells by cells.
 
-use sprs::binop::csmat_binop;
 use sprs::{CsMatI, CsMatViewI};
 
 /// Rows one after the other, columns of each row ascending.
@@ -50,17 +49,6 @@ impl Sparse {
         self.view().to_other_storage().into()
     }
 
-    /// The matrix of `combine(a_ij, a_ji)` over the entries of either; an absent one
-    /// is zero. Results of zero are left out.
-    ///
-    /// # Panics
-    /// If the columns of a row do not ascend.
-    #[must_use]
-    pub fn symmetrized(&self, combine: impl Fn(f64, f64) -> f64) -> Sparse {
-        let other = self.transposed();
-        csmat_binop(self.view(), other.view(), |&a, &b| combine(a, b)).into()
-    }
-
     fn view(&self) -> CsMatViewI<'_, f64, u32, usize> {
         let n = self.len();
         CsMatViewI::new((n, n), &self.offsets, &self.columns, &self.values)
@@ -92,12 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn symmetry_takes_both_entries_and_drops_zeros() {
-        let sum = example().symmetrized(|a, b| a + b);
-        assert_eq!(sum.row(0), (&[1][..], &[7.0][..]));
-        assert_eq!(sum.row(1), (&[0, 2][..], &[7.0, 7.0][..]));
-        assert_eq!(sum, sum.transposed());
-        assert_eq!(example().symmetrized(|a, b| a * b).row(1), (&[0][..], &[10.0][..]));
+    fn sums_are_those_of_rows() {
         assert_eq!(example().row_sums(), [2.0, 12.0, 0.0]);
     }
 }

@@ -11,12 +11,14 @@
 
 mod kernel;
 mod nearest;
+mod rough;
 mod screen;
 mod tree;
 
 use std::sync::{Mutex, PoisonError};
 
 use nearest::Nearest;
+use rough::{Frame, Rough};
 use screen::Screen;
 use tree::{LEAF, Tree};
 
@@ -32,8 +34,8 @@ const CANDIDATES: usize = 512;
 /// The `k` nearest other points of each. Points at the same distance are ordered
 /// by index.
 ///
-/// Memory: `12 n k` bytes for the result, about `4 n (d + 5)` for the points in float32, and for
-/// each thread about `6 n` and 1 MB.
+/// Memory: about `4 n (d + 5)` bytes for the points in float32, twice as much while they are
+/// put in order and then `12 n k` for the result, and for each thread about `6 n` and 1 MB.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] unless there are more points than `k`, and when `ctx` stops.
@@ -61,8 +63,8 @@ pub fn nearest_among(queries: &Points, points: &Points, k: usize, ctx: &Ctx) -> 
 /// Points that are searched for the neighbours of others, or of themselves.
 #[derive(Clone, Copy)]
 struct Pairs<'p> {
-    queries: &'p Points,
-    points: &'p Points,
+    queries: &'p Points<'p>,
+    points: &'p Points<'p>,
     /// Whether both are the same, and no point is its own neighbour.
     same: bool,
     /// How many are wanted.
@@ -70,10 +72,6 @@ struct Pairs<'p> {
 }
 
 impl Pairs<'_> {
-    fn separation(&self, i: usize, j: usize) -> f64 {
-        self.queries.separation_from(i, self.points, j)
-    }
-
     /// Hands the nearest of every query to `take`, tile by tile, with the queries of the tile.
     fn search(
         &self,
@@ -82,26 +80,29 @@ impl Pairs<'_> {
     ) -> Result<()> {
         // No product bounds a sum of absolute differences.
         if self.points.metric() == Metric::Manhattan {
-            let search = |queries: &[u32], found: &mut [Nearest], (): &mut ()| {
-                search_all(self, queries, found);
+            let search = |queries: &[u32], found: &mut [Nearest], work: &mut [Vec<f64>; 2]| {
+                search_all(self, queries, found, work);
             };
-            return for_tiles(&Tree::none(self.queries), self.k, ctx, || (), search, take);
+            let tree = Tree::none(self.queries.len());
+            return for_tiles(&tree, self.k, ctx, Default::default, search, take);
         }
-        let tree = Tree::new(self.points);
-        let screen = Screen::new(self, &tree);
+        let frame = Frame::new(self.points, (!self.same).then_some(self.queries));
+        let others = (!self.same).then(|| Tree::new(&Rough::new(self.queries, &frame)));
+        let rough = Rough::new(self.points, &frame);
+        let tree = Tree::new(&rough);
+        let screen = Screen::new(self, &tree, frame, rough);
         let search = |queries: &[u32], found: &mut [Nearest], work: &mut screen::Work| {
             screen.search(self, &tree, queries, found, work);
         };
-        if self.same {
-            return for_tiles(&tree, self.k, ctx, screen::Work::default, search, take);
-        }
-        for_tiles(&Tree::new(self.queries), self.k, ctx, screen::Work::default, search, take)
+        let queries = others.as_ref().unwrap_or(&tree);
+        for_tiles(queries, self.k, ctx, screen::Work::default, search, take)
     }
 }
 
 /// The nearest of every query as a table.
 fn table(pairs: Pairs, ctx: &Ctx) -> Result<Neighbors> {
     let (n, k) = (pairs.queries.len(), pairs.k);
+    // Zeroed memory takes none until it is written.
     let found = Neighbors { k, index: vec![0; n * k], distance: vec![0.0; n * k] };
     let found = Mutex::new(found);
     pairs.search(ctx, |queries, nearest| {
@@ -145,9 +146,10 @@ pub fn ranked_neighbors(
     let width = candidates.len() / n;
     let found = Neighbors { k, index: vec![0; n * k], distance: vec![0.0; n * k] };
     let found = Mutex::new(found);
-    let search = |queries: &[u32], nearest: &mut [Nearest], (): &mut ()| {
+    let search = |queries: &[u32], nearest: &mut [Nearest], [x, y]: &mut [Vec<f64>; 2]| {
         for (&i, nearest) in queries.iter().zip(nearest) {
             let i = i as usize;
+            points.read_all([i].into_iter(), x);
             for c in 0..width {
                 let position = usize::try_from(candidates[c * n + i]).unwrap_or(0);
                 if position == 0 || position > n || position == i + 1 {
@@ -155,32 +157,26 @@ pub fn ranked_neighbors(
                 }
                 let j = (position - 1) as u32;
                 if nearest.entries().iter().all(|&(_, seen)| seen != j) {
-                    nearest.offer(points.separation(i, j as usize), j);
+                    points.read_all([j as usize].into_iter(), y);
+                    nearest.offer(points.separation(x, y), j);
                 }
             }
         }
     };
-    for_tiles(
-        &Tree::none(points),
-        k,
-        ctx,
-        || (),
-        search,
-        |queries, nearest| {
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            for (&i, nearest) in queries.iter().zip(nearest) {
-                let have = nearest.entries().len();
-                if have < k {
-                    return Err(Error::InvalidInput {
-                        argument: "candidates",
-                        message: format!("cell {} has {have} of {k} neighbours", i + 1),
-                    });
-                }
-                fill(&mut found, points, i as usize, nearest);
+    for_tiles(&Tree::none(n), k, ctx, Default::default, search, |queries, nearest| {
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        for (&i, nearest) in queries.iter().zip(nearest) {
+            let have = nearest.entries().len();
+            if have < k {
+                return Err(Error::InvalidInput {
+                    argument: "candidates",
+                    message: format!("cell {} has {have} of {k} neighbours", i + 1),
+                });
             }
-            Ok(())
-        },
-    )?;
+            fill(&mut found, points, i as usize, nearest);
+        }
+        Ok(())
+    })?;
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -239,15 +235,17 @@ fn for_tiles<W>(
 }
 
 /// Every pair.
-fn search_all(pairs: &Pairs, queries: &[u32], found: &mut [Nearest]) {
-    let n = pairs.points.len();
+fn search_all(pairs: &Pairs, queries: &[u32], found: &mut [Nearest], [xs, ys]: &mut [Vec<f64>; 2]) {
+    let (n, d) = (pairs.points.len(), pairs.points.dimensions());
+    pairs.queries.read_all(queries.iter().map(|&i| i as usize), xs);
     for begin in (0..n).step_by(CANDIDATES) {
         let candidates = begin..(begin + CANDIDATES).min(n);
-        for (&i, nearest) in queries.iter().zip(found.iter_mut()) {
-            let i = i as usize;
-            for j in candidates.clone().filter(|&j| j != i || !pairs.same) {
-                let separation = pairs.separation(i, j);
-                if separation <= nearest.limit() {
+        pairs.points.read_all(candidates.clone(), ys);
+        for ((&i, x), nearest) in queries.iter().zip(xs.chunks_exact(d)).zip(found.iter_mut()) {
+            for (j, y) in candidates.clone().zip(ys.chunks_exact(d)) {
+                let separation = pairs.points.separation(x, y);
+                let is_itself = pairs.same && j == i as usize;
+                if separation <= nearest.limit() && !is_itself {
                     nearest.offer(separation, j as u32);
                 }
             }
@@ -281,10 +279,13 @@ mod tests {
     /// Every pair, sorted.
     fn naive(points: &Points, k: usize) -> Neighbors {
         let n = points.len();
+        let rows: Vec<Vec<f64>> = (0..n).map(|i| points.point(i)).collect();
         let (mut index, mut distance) = (Vec::new(), Vec::new());
         for i in 0..n {
-            let mut all: Vec<(f64, u32)> =
-                (0..n).filter(|&j| j != i).map(|j| (points.separation(i, j), j as u32)).collect();
+            let mut all: Vec<(f64, u32)> = (0..n)
+                .filter(|&j| j != i)
+                .map(|j| (points.separation(&rows[i], &rows[j]), j as u32))
+                .collect();
             all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             index.extend(all[..k].iter().map(|x| x.1));
             distance.extend(all[..k].iter().map(|x| points.distance(x.0)));
@@ -296,7 +297,7 @@ mod tests {
     fn counted_neighbours_are_those_of_the_table() {
         for metric in [Metric::Euclidean, Metric::Manhattan] {
             // Rounded, so that points coincide.
-            let points = Points::from_columns(&cloud(700, 5, 0.0, true), 700, metric).unwrap();
+            let points = Points::from_columns(cloud(700, 5, 0.0, true), 700, metric).unwrap();
             let table = exact_neighbors(&points, 40, &ctx(2)).unwrap();
             let counts = count_neighbors(&points, 40, 500, &ctx(3)).unwrap();
             for (i, &count) in counts.iter().enumerate() {
@@ -311,7 +312,7 @@ mod tests {
         let metrics = [Metric::Euclidean, Metric::Cosine, Metric::Correlation, Metric::Manhattan];
         for (n, d, k) in [(700, 11, 9), (1100, 3, 30), (40, 60, 39), (2, 5, 1)] {
             for metric in metrics {
-                let points = Points::from_columns(&cloud(n, d, 0.3, false), n, metric).unwrap();
+                let points = Points::from_columns(cloud(n, d, 0.3, false), n, metric).unwrap();
                 let found = exact_neighbors(&points, k, &ctx(2)).unwrap();
                 assert!(found == naive(&points, k), "{n} points, {metric:?}");
             }
@@ -336,7 +337,7 @@ mod tests {
     fn the_nearest_among_others_are_those_of_all_pairs() {
         let metrics = [Metric::Euclidean, Metric::Cosine, Metric::Correlation, Metric::Manhattan];
         for metric in metrics {
-            let points = Points::from_columns(&cloud(700, 11, 0.3, false), 700, metric).unwrap();
+            let points = Points::from_columns(cloud(700, 11, 0.3, false), 700, metric).unwrap();
             // Further out than the points, with the first of them among them.
             let mut columns: Vec<f64> = cloud(300, 11, 0.2, false);
             for x in &mut columns {
@@ -350,7 +351,7 @@ mod tests {
                 let found = nearest_among(&queries, &points, k, &ctx(2)).unwrap();
                 for i in 0..300 {
                     let mut all: Vec<(f64, u32)> = (0..700)
-                        .map(|j| (queries.separation_from(i, &points, j), j as u32))
+                        .map(|j| (points.separation(&queries.point(i), &points.point(j)), j as u32))
                         .collect();
                     all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                     let want: Vec<u32> = all[..k].iter().map(|x| x.1).collect();
@@ -395,10 +396,11 @@ mod tests {
 
     /// The `k` nearest of some cells are those of all pairs.
     fn assert_nearest(points: &Points, found: &Neighbors, every: usize, what: &str) {
+        let rows: Vec<Vec<f64>> = (0..points.len()).map(|i| points.point(i)).collect();
         for i in (0..points.len()).step_by(every) {
             let mut all: Vec<(f64, u32)> = (0..points.len())
                 .filter(|&j| j != i)
-                .map(|j| (points.separation(i, j), j as u32))
+                .map(|j| (points.separation(&rows[i], &rows[j]), j as u32))
                 .collect();
             all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             let want: Vec<u32> = all[..found.k].iter().map(|x| x.1).collect();
@@ -415,7 +417,7 @@ mod tests {
         let n = 5000;
         for apart in [0.0, 4.0, 1000.0] {
             for metric in [Metric::Euclidean, Metric::Cosine, Metric::Correlation] {
-                let points = Points::from_columns(&groups(n, 22, apart), n, metric).unwrap();
+                let points = Points::from_columns(groups(n, 22, apart), n, metric).unwrap();
                 let found = exact_neighbors(&points, 15, &ctx(2)).unwrap();
                 assert_nearest(&points, &found, 23, &format!("{apart} apart, {metric:?}"));
             }
@@ -465,20 +467,21 @@ mod tests {
 
     #[test]
     fn nearly_all_points_can_be_wanted() {
-        let points = Points::from_columns(&groups(900, 6, 9.0), 900, Metric::Euclidean).unwrap();
+        let points = Points::from_columns(groups(900, 6, 9.0), 900, Metric::Euclidean).unwrap();
         let found = exact_neighbors(&points, 899, &ctx(2)).unwrap();
         assert_nearest(&points, &found, 50, "all others");
     }
 
     #[test]
     fn many_queries_find_the_nearest_among_many() {
-        let points = Points::from_columns(&groups(4500, 14, 5.0), 4500, Metric::Euclidean);
-        let queries = Points::from_columns(&groups(1200, 14, 6.0), 1200, Metric::Euclidean);
+        let points = Points::from_columns(groups(4500, 14, 5.0), 4500, Metric::Euclidean);
+        let queries = Points::from_columns(groups(1200, 14, 6.0), 1200, Metric::Euclidean);
         let (points, queries) = (points.unwrap(), queries.unwrap());
         let found = nearest_among(&queries, &points, 8, &ctx(2)).unwrap();
         for i in (0..1200).step_by(5) {
-            let mut all: Vec<(f64, u32)> =
-                (0..4500).map(|j| (queries.separation_from(i, &points, j), j as u32)).collect();
+            let mut all: Vec<(f64, u32)> = (0..4500)
+                .map(|j| (points.separation(&queries.point(i), &points.point(j)), j as u32))
+                .collect();
             all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             let want: Vec<u32> = all[..8].iter().map(|x| x.1).collect();
             assert_eq!(found.of(i).0, want);
@@ -487,7 +490,7 @@ mod tests {
 
     #[test]
     fn threads_do_not_matter() {
-        let points = Points::from_columns(&groups(5000, 20, 3.0), 5000, Metric::Cosine).unwrap();
+        let points = Points::from_columns(groups(5000, 20, 3.0), 5000, Metric::Cosine).unwrap();
         let one = exact_neighbors(&points, 10, &ctx(1)).unwrap();
         for threads in [2, 4] {
             assert!(one == exact_neighbors(&points, 10, &ctx(threads)).unwrap());

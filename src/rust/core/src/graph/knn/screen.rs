@@ -24,7 +24,8 @@ use pulp::Arch;
 
 use super::kernel::{BLOCK, GROUP, Hit, Scan};
 use super::nearest::Nearest;
-use super::tree::Tree;
+use super::rough::{Frame, Rough, dot};
+use super::tree::{LEAF, Tree};
 use super::{Pairs, Points};
 
 /// Points that the number of dimensions of a head is chosen from.
@@ -42,12 +43,8 @@ const PASSED_COST: f64 = 400.0;
 /// Points made ready to be searched.
 pub(super) struct Screen {
     arch: Arch,
-    centre: Vec<f64>,
-    /// One over the length of the longest centred point or query.
-    scale: f64,
-    /// Dimensions, those of largest variance first.
-    dimensions: Vec<usize>,
-    /// How many of them are in a head.
+    frame: Frame,
+    /// How many dimensions are in a head.
     head: usize,
     /// Bound of the relative error of a product in float32, its inputs rounded and
     /// its terms summed in any order, in pieces or at once.
@@ -78,6 +75,7 @@ struct Group<'a> {
     /// All of the tile, and which of them.
     queries: &'a [u32],
     active: &'a [usize],
+    bounds: [f32; GROUP],
     leaf: usize,
     /// Position of its first point.
     first: usize,
@@ -86,6 +84,10 @@ struct Group<'a> {
 /// What a thread works with.
 #[derive(Default)]
 pub(super) struct Work {
+    /// Coordinates of the queries.
+    rows: Vec<f64>,
+    /// Coordinates of points of the leaf that is looked at.
+    read: Read,
     heads: Vec<f32>,
     /// The heads once more, in blocks.
     panel: Vec<f32>,
@@ -104,42 +106,41 @@ pub(super) struct Work {
     hits: Vec<Hit>,
 }
 
+/// Coordinates of those points of a leaf that were asked for.
+#[derive(Default)]
+struct Read {
+    rows: Vec<f64>,
+    is_there: Vec<bool>,
+}
+
+impl Read {
+    /// Begins with another leaf.
+    fn clear(&mut self, d: usize) {
+        self.rows.resize(LEAF * d, 0.0);
+        self.is_there.clear();
+        self.is_there.resize(LEAF, false);
+    }
+
+    /// The point `i`, which is the leaf's `at`-th.
+    fn point(&mut self, points: &Points, i: usize, at: usize) -> &[f64] {
+        let d = points.dimensions();
+        let row = &mut self.rows[at * d..(at + 1) * d];
+        if !std::mem::replace(&mut self.is_there[at], true) {
+            points.read(i, row);
+        }
+        row
+    }
+}
+
 impl Screen {
-    pub(super) fn new(pairs: &Pairs, tree: &Tree) -> Self {
-        let points = pairs.points;
-        let (n, d) = (points.len(), points.dimensions());
-        let mut centre = vec![0.0; d];
-        for i in 0..n {
-            for (sum, x) in centre.iter_mut().zip(points.row(i)) {
-                *sum += x / n as f64;
-            }
-        }
-        let mut variances = vec![0.0; d];
-        let mut longest = 0.0_f64;
-        for i in 0..n {
-            let mut square = 0.0;
-            for ((sum, x), c) in variances.iter_mut().zip(points.row(i)).zip(&centre) {
-                let term = (x - c) * (x - c);
-                square += term;
-                *sum += term / n as f64;
-            }
-            longest = longest.max(square);
-        }
-        if !pairs.same {
-            let queries = pairs.queries;
-            let squares = (0..queries.len()).map(|i| square(queries.row(i), &centre));
-            longest = squares.fold(longest, f64::max);
-        }
-        let longest = longest.sqrt();
-        let scale = if longest > 0.0 { 1.0 / longest } else { 1.0 };
-        let mut dimensions: Vec<usize> = (0..d).collect();
-        dimensions.sort_by(|&a, &b| variances[b].total_cmp(&variances[a]));
+    pub(super) fn new(pairs: &Pairs, tree: &Tree, frame: Frame, rough: Rough) -> Self {
+        let head = choose_head(&rough, tree, pairs.k);
+        let d = rough.dimensions();
+        drop(rough);
         let mut screen = Screen {
             arch: Arch::new(),
-            centre,
-            scale,
-            dimensions,
-            head: d,
+            frame,
+            head,
             error: 2.0 * (d + 8) as f64 * f64::from(f32::EPSILON),
             panels: Vec::new(),
             tails: Vec::new(),
@@ -147,57 +148,8 @@ impl Screen {
             middles: Vec::new(),
             longest: 0.0,
         };
-        screen.head = screen.choose_head(pairs, tree);
-        screen.pack(points, tree);
+        screen.pack(pairs.points, tree);
         screen
-    }
-
-    /// The number of dimensions that takes least time on a sample.
-    fn choose_head(&self, pairs: &Pairs, tree: &Tree) -> usize {
-        let (n, all) = (tree.order.len(), self.dimensions.len());
-        if n < SAMPLE || all <= 4 {
-            return all;
-        }
-        let choices: Vec<usize> = (4..all).step_by(4).collect();
-        let mut passed = vec![0_u64; choices.len()];
-        let mut seen = 0_u64;
-        let every = n.div_ceil(SAMPLE);
-        for query in (0..n).step_by(n.div_ceil(SAMPLE_QUERIES)) {
-            let i = tree.order[query] as usize;
-            let mut nearest = Nearest::new(pairs.k);
-            for j in (0..n).filter(|&j| j != i) {
-                let separation = pairs.points.separation(i, j);
-                if separation <= nearest.limit() {
-                    nearest.offer(separation, j as u32);
-                }
-            }
-            let x = self.ordered(pairs.points.row(i));
-            for position in (0..n).step_by(every) {
-                let y = self.ordered(pairs.points.row(tree.order[position] as usize));
-                seen += 1;
-                for (passed, &head) in passed.iter_mut().zip(&choices) {
-                    *passed += u64::from(
-                        head_separation(&x, &y, head) <= nearest.limit() * self.scale * self.scale,
-                    );
-                }
-            }
-        }
-        let cost = |head: usize, passed: u64| {
-            head as f64 + FIXED_COST + PASSED_COST * passed as f64 / seen as f64
-        };
-        let mut best = (cost(all, 0), all);
-        for (&head, &passed) in choices.iter().zip(&passed) {
-            let cost = cost(head, passed);
-            if cost < best.0 {
-                best = (cost, head);
-            }
-        }
-        best.1
-    }
-
-    /// A centred and scaled point, its dimensions in order.
-    fn ordered(&self, row: &[f64]) -> Vec<f64> {
-        self.dimensions.iter().map(|&j| (row[j] - self.centre[j]) * self.scale).collect()
     }
 
     /// Numbers in the product of heads.
@@ -209,10 +161,12 @@ impl Screen {
         let (width, head) = (self.width(), self.head);
         let sizes = tree.leaves.iter().map(|leaf| panel_len(leaf.len(), width + 1));
         let mut panels = vec![0.0; sizes.sum()];
-        let mut tails = Vec::with_capacity(points.len() * (self.dimensions.len() - head));
+        let mut tails = Vec::with_capacity(points.len() * (self.frame.dimensions.len() - head));
         let mut panel = 0;
+        let mut rows = Vec::new();
         for leaf in 0..tree.leaves.len() {
             let members = tree.points(leaf);
+            points.read_all(members.iter().map(|&i| i as usize), &mut rows);
             let size = panel_len(members.len(), width + 1);
             let out = &mut panels[panel..panel + size];
             let mut heads = Vec::with_capacity(members.len());
@@ -220,12 +174,13 @@ impl Screen {
             for at in 0..members.len().div_ceil(BLOCK) * BLOCK {
                 let block = &mut out[at / BLOCK * BLOCK * (width + 1)..];
                 let lane = at % BLOCK;
-                let Some(&i) = members.get(at) else {
+                if at >= members.len() {
                     // Below any bound.
                     block[width * BLOCK + lane] = f32::NEG_INFINITY;
                     continue;
-                };
-                let mut y = self.ordered(points.row(i as usize));
+                }
+                let d = points.dimensions();
+                let mut y: Vec<f64> = self.frame.see(&rows[at * d..(at + 1) * d]).collect();
                 let square = y.iter().map(|x| x * x).sum::<f64>();
                 longest = longest.max(square);
                 tails.extend(y[head..].iter().map(|&x| x as f32));
@@ -272,6 +227,7 @@ impl Screen {
         let width = self.width();
         self.prepare(pairs.queries, queries, work);
         self.measure(queries.len(), work);
+        let mut read = std::mem::take(&mut work.read);
         for at in 0..work.order.len() {
             let leaf = work.order[at].1;
             let reach = &work.reach[leaf * queries.len()..][..queries.len()];
@@ -285,6 +241,7 @@ impl Screen {
                 continue;
             }
             self.part(leaf, tree.leaves[leaf].len(), found, work);
+            read.clear(pairs.points.dimensions());
             for group in 0..work.active.len().div_ceil(GROUP) {
                 let active = &work.active[group * GROUP..];
                 let active = &active[..active.len().min(GROUP)];
@@ -305,10 +262,12 @@ impl Screen {
                 let size = panel_len(tree.leaves[leaf].len(), width + 1);
                 let panel = &self.panels[self.leaves[leaf].panel..][..size];
                 Scan { queries: &work.group, bounds, panel, hits: &mut work.hits }.run(self.arch);
-                let group = Group { queries, active, leaf, first: tree.leaves[leaf].start };
-                self.look(pairs, tree, &group, bounds, work, found);
+                let first = tree.leaves[leaf].start;
+                let group = Group { queries, active, bounds, leaf, first };
+                self.look(pairs, tree, group, work, &mut read, found);
             }
         }
+        work.read = read;
     }
 
     /// Takes the queries away that a plane parts from a leaf.
@@ -341,7 +300,7 @@ impl Screen {
     }
 
     fn scaled(&self, limit: f64) -> f64 {
-        limit * self.scale * self.scale * (1.0 + 1e-9)
+        limit * self.frame.scale * self.frame.scale * (1.0 + 1e-9)
     }
 
     /// Makes queries ready.
@@ -350,8 +309,9 @@ impl Screen {
         work.heads.clear();
         work.tails.clear();
         work.squares.clear();
-        for &i in queries {
-            let x = self.ordered(points.row(i as usize));
+        points.read_all(queries.iter().map(|&i| i as usize), &mut work.rows);
+        for row in work.rows.chunks_exact(points.dimensions()) {
+            let x: Vec<f64> = self.frame.see(row).collect();
             let rest = x[self.head..].iter().map(|x| x * x).sum::<f64>();
             work.heads.extend(x[..self.head].iter().map(|&x| x as f32));
             work.heads.push(rest.sqrt() as f32);
@@ -407,17 +367,17 @@ impl Screen {
         &self,
         pairs: &Pairs,
         tree: &Tree,
-        group: &Group,
-        mut bounds: [f32; GROUP],
+        mut group: Group,
         work: &Work,
+        read: &mut Read,
         found: &mut [Nearest],
     ) {
-        let (width, head) = (self.width(), self.head);
-        let tail = self.dimensions.len() - head;
+        let (width, head, d) = (self.width(), self.head, pairs.points.dimensions());
+        let tail = d - head;
         let Leaf { panel, longest, .. } = self.leaves[group.leaf];
         let rests = &self.panels[panel + head * BLOCK..];
         for hit in &work.hits {
-            if hit.score < bounds[hit.query] {
+            if hit.score < group.bounds[hit.query] {
                 continue;
             }
             let (q, at) = (group.active[hit.query], group.first + hit.at);
@@ -430,15 +390,17 @@ impl Screen {
                 let other = &work.tails[q * tail..][..tail];
                 let rest = rests[hit.at / BLOCK * BLOCK * (width + 1) + hit.at % BLOCK];
                 let score = hit.score - rest * work.heads[q * width + head] + dot(other, own);
-                if score < bounds[hit.query] {
+                if score < group.bounds[hit.query] {
                     continue;
                 }
             }
-            let separation = pairs.separation(i, j);
+            let x = &work.rows[q * d..(q + 1) * d];
+            let separation = pairs.points.separation(x, read.point(pairs.points, j, hit.at));
             let nearest = &mut found[q];
             if separation <= nearest.limit() {
                 nearest.offer(separation, j as u32);
-                bounds[hit.query] = self.least_score(work.squares[q], longest, nearest.limit());
+                group.bounds[hit.query] =
+                    self.least_score(work.squares[q], longest, nearest.limit());
             }
         }
     }
@@ -449,11 +411,53 @@ impl Screen {
         if limit == f64::INFINITY {
             return f32::MIN;
         }
-        let least = (square - limit * self.scale * self.scale) / 2.0;
+        let least = (square - limit * self.frame.scale * self.frame.scale) / 2.0;
         let error = self.error * (square.sqrt() * longest + longest * longest);
         let rounding = 1e-6 * least.abs() + 1e-12 * square + 1e-30;
         (least - error - rounding) as f32
     }
+}
+
+/// The number of dimensions that takes least time on a sample.
+fn choose_head(points: &Rough, tree: &Tree, k: usize) -> usize {
+    let (n, all) = (points.len(), points.dimensions());
+    if n < SAMPLE || all <= 4 {
+        return all;
+    }
+    let choices: Vec<usize> = (4..all).step_by(4).collect();
+    let mut passed = vec![0_u64; choices.len()];
+    let mut seen = 0_u64;
+    let every = n.div_ceil(SAMPLE);
+    for query in (0..n).step_by(n.div_ceil(SAMPLE_QUERIES)) {
+        let i = tree.order[query] as usize;
+        let mut nearest = Nearest::new(k);
+        for j in (0..n).filter(|&j| j != i) {
+            let pairs = points.row(i).iter().zip(points.row(j));
+            let separation = f64::from(pairs.map(|(x, y)| (x - y) * (x - y)).sum::<f32>());
+            if separation <= nearest.limit() {
+                nearest.offer(separation, j as u32);
+            }
+        }
+        let x = points.point(i);
+        for position in (0..n).step_by(every) {
+            let y = points.point(tree.order[position] as usize);
+            seen += 1;
+            for (passed, &head) in passed.iter_mut().zip(&choices) {
+                *passed += u64::from(head_separation(&x, &y, head) <= nearest.limit());
+            }
+        }
+    }
+    let cost = |head: usize, passed: u64| {
+        head as f64 + FIXED_COST + PASSED_COST * passed as f64 / seen as f64
+    };
+    let mut best = (cost(all, 0), all);
+    for (&head, &passed) in choices.iter().zip(&passed) {
+        let cost = cost(head, passed);
+        if cost < best.0 {
+            best = (cost, head);
+        }
+    }
+    best.1
 }
 
 /// Numbers in the panel of so many points, of so many each.
@@ -484,17 +488,4 @@ fn head_separation(x: &[f64], y: &[f64], head: usize) -> f64 {
 /// Squared distance of a row from the centre.
 fn square(row: &[f64], centre: &[f64]) -> f64 {
     row.iter().zip(centre).map(|(x, c)| (x - c) * (x - c)).sum()
-}
-
-/// The sum of the products, in lanes.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0; 8];
-    let (heads_a, heads_b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = heads_a.remainder().iter().zip(heads_b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in heads_a.zip(heads_b) {
-        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }

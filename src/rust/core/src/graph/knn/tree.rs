@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::Points;
+use super::rough::{Rough, dot as dot_rough};
 
 /// Most points of a leaf.
 pub(super) const LEAF: usize = 384;
@@ -25,7 +25,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn new(points: &Points) -> Self {
+    pub(super) fn new(points: &Rough) -> Self {
         let n = points.len();
         let mut keys: Vec<(f32, u32)> = (0..n as u32).map(|i| (0.0, i)).collect();
         let mut leaves = Vec::new();
@@ -36,9 +36,10 @@ impl Tree {
                 continue;
             }
             let part = &mut keys[range.clone()];
-            let direction = direction(points, part);
+            let direction: Vec<f32> =
+                direction(points, part).into_iter().map(|x| x as f32).collect();
             for (key, i) in part.iter_mut() {
-                *key = dot(points.row(*i as usize), &direction) as f32;
+                *key = dot_rough(points.row(*i as usize), &direction);
             }
             let middle = range.start + split(part);
             pending.push(middle..range.end);
@@ -47,9 +48,8 @@ impl Tree {
         Tree { order: keys.into_iter().map(|(_, i)| i).collect(), leaves }
     }
 
-    /// The points as they stand, in pieces.
-    pub(super) fn none(points: &Points) -> Self {
-        let n = points.len();
+    /// So many points as they stand, in pieces.
+    pub(super) fn none(n: usize) -> Self {
         let leaves = (0..n).step_by(LEAF).map(|at| at..(at + LEAF).min(n)).collect();
         Tree { order: (0..n as u32).collect(), leaves }
     }
@@ -93,20 +93,20 @@ fn split(part: &mut [(f32, u32)]) -> usize {
 }
 
 /// About the direction in which some of these points vary most.
-fn direction(points: &Points, part: &[(f32, u32)]) -> Vec<f64> {
+fn direction(points: &Rough, part: &[(f32, u32)]) -> Vec<f64> {
     let d = points.dimensions();
     let step = part.len().div_ceil(SAMPLE);
-    let sample: Vec<&[f64]> =
-        part.iter().step_by(step).map(|&(_, i)| points.row(i as usize)).collect();
+    let sample: Vec<Vec<f64>> =
+        part.iter().step_by(step).map(|&(_, i)| points.point(i as usize)).collect();
     let mut mean = vec![0.0; d];
     for row in &sample {
-        for (sum, x) in mean.iter_mut().zip(*row) {
+        for (sum, x) in mean.iter_mut().zip(row) {
             *sum += x / sample.len() as f64;
         }
     }
     let mut largest = vec![0.0; d];
     for row in &sample {
-        for ((most, x), m) in largest.iter_mut().zip(*row).zip(&mean) {
+        for ((most, x), m) in largest.iter_mut().zip(row).zip(&mean) {
             *most = f64::max(*most, (x - m).abs());
         }
     }
@@ -119,7 +119,7 @@ fn direction(points: &Points, part: &[(f32, u32)]) -> Vec<f64> {
         let mut next = vec![0.0; d];
         for row in &sample {
             let along = dot(row, &direction) - shift;
-            for ((sum, x), m) in next.iter_mut().zip(*row).zip(&mean) {
+            for ((sum, x), m) in next.iter_mut().zip(row).zip(&mean) {
                 *sum += along * (x - m);
             }
         }
@@ -149,8 +149,14 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Metric;
+    use super::super::rough::Frame;
+    use super::super::{Metric, Points};
     use super::*;
+
+    fn rough(columns: &[f64], n: usize) -> Rough {
+        let points = Points::from_columns(columns, n, Metric::Euclidean).unwrap();
+        Rough::new(&points, &Frame::new(&points, None))
+    }
 
     #[test]
     fn every_point_is_in_one_leaf() {
@@ -158,8 +164,7 @@ mod tests {
         for (n, equal) in [(0, 0), (1, 0), (LEAF, 0), (LEAF + 1, LEAF + 1), (3000, 2000)] {
             let value = |at: usize| if at % n < equal { 1.0 } else { (at * 7919 % 1009) as f64 };
             let columns: Vec<f64> = (0..n * 3).map(value).collect();
-            let points = Points::from_columns(&columns, n, Metric::Euclidean).unwrap();
-            for tree in [Tree::new(&points), Tree::none(&points)] {
+            for tree in [Tree::new(&rough(&columns, n)), Tree::none(n)] {
                 let mut seen = tree.order.clone();
                 seen.sort_unstable();
                 assert_eq!(seen, (0..n as u32).collect::<Vec<_>>());
@@ -180,8 +185,7 @@ mod tests {
         let group = |i: usize| usize::from(i % 5 == 0);
         let columns: Vec<f64> =
             (0..2 * n).map(|at| 50.0 * group(at % n) as f64 + (at * 31 % 17) as f64).collect();
-        let points = Points::from_columns(&columns, n, Metric::Euclidean).unwrap();
-        let tree = Tree::new(&points);
+        let tree = Tree::new(&rough(&columns, n));
         for leaf in 0..tree.leaves.len() {
             let members = tree.points(leaf);
             let first = group(members[0] as usize);
