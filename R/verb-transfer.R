@@ -16,7 +16,7 @@
 #' Results do not depend on threads, to the last bit.
 #'
 #' Memory: for n cells of the reference, m of the query, d dimensions and k neighbours
-#' \eqn{8 (n + m) d + 12 m k} bytes.
+#' \eqn{8 n d + 4 m d + 12 m k} bytes.
 #'
 #' @inheritParams find_neighbors
 #' @param query,reference Objects opened by [open_h5ad()].

@@ -175,7 +175,7 @@ impl<'x> Points<'x> {
     /// other, so that reads do not wait for each other.
     pub(super) fn read_all(
         &self,
-        which: impl ExactSizeIterator<Item = usize> + Clone,
+        which: &(impl ExactSizeIterator<Item = usize> + Clone),
         rows: &mut Vec<f64>,
     ) {
         rows.clear();
@@ -195,7 +195,7 @@ impl<'x> Points<'x> {
         let mut rows = Vec::new();
         for begin in (0..self.n).step_by(TILE) {
             let tile = begin..(begin + TILE).min(self.n);
-            self.read_all(tile.clone(), &mut rows);
+            self.read_all(&tile, &mut rows);
             for (i, row) in tile.zip(rows.chunks_exact(self.d.max(1))) {
                 take(i, row);
             }

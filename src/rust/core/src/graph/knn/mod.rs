@@ -149,7 +149,7 @@ pub fn ranked_neighbors(
     let search = |queries: &[u32], nearest: &mut [Nearest], [x, y]: &mut [Vec<f64>; 2]| {
         for (&i, nearest) in queries.iter().zip(nearest) {
             let i = i as usize;
-            points.read_all([i].into_iter(), x);
+            points.read_all(&[i].into_iter(), x);
             for c in 0..width {
                 let position = usize::try_from(candidates[c * n + i]).unwrap_or(0);
                 if position == 0 || position > n || position == i + 1 {
@@ -157,7 +157,7 @@ pub fn ranked_neighbors(
                 }
                 let j = (position - 1) as u32;
                 if nearest.entries().iter().all(|&(_, seen)| seen != j) {
-                    points.read_all([j as usize].into_iter(), y);
+                    points.read_all(&[j as usize].into_iter(), y);
                     nearest.offer(points.separation(x, y), j);
                 }
             }
@@ -237,10 +237,10 @@ fn for_tiles<W>(
 /// Every pair.
 fn search_all(pairs: &Pairs, queries: &[u32], found: &mut [Nearest], [xs, ys]: &mut [Vec<f64>; 2]) {
     let (n, d) = (pairs.points.len(), pairs.points.dimensions());
-    pairs.queries.read_all(queries.iter().map(|&i| i as usize), xs);
+    pairs.queries.read_all(&queries.iter().map(|&i| i as usize), xs);
     for begin in (0..n).step_by(CANDIDATES) {
         let candidates = begin..(begin + CANDIDATES).min(n);
-        pairs.points.read_all(candidates.clone(), ys);
+        pairs.points.read_all(&candidates, ys);
         for ((&i, x), nearest) in queries.iter().zip(xs.chunks_exact(d)).zip(found.iter_mut()) {
             for (j, y) in candidates.clone().zip(ys.chunks_exact(d)) {
                 let separation = pairs.points.separation(x, y);

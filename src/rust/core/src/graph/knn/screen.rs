@@ -166,7 +166,7 @@ impl Screen {
         let mut rows = Vec::new();
         for leaf in 0..tree.leaves.len() {
             let members = tree.points(leaf);
-            points.read_all(members.iter().map(|&i| i as usize), &mut rows);
+            points.read_all(&members.iter().map(|&i| i as usize), &mut rows);
             let size = panel_len(members.len(), width + 1);
             let out = &mut panels[panel..panel + size];
             let mut heads = Vec::with_capacity(members.len());
@@ -309,7 +309,7 @@ impl Screen {
         work.heads.clear();
         work.tails.clear();
         work.squares.clear();
-        points.read_all(queries.iter().map(|&i| i as usize), &mut work.rows);
+        points.read_all(&queries.iter().map(|&i| i as usize), &mut work.rows);
         for row in work.rows.chunks_exact(points.dimensions()) {
             let x: Vec<f64> = self.frame.see(row).collect();
             let rest = x[self.head..].iter().map(|x| x * x).sum::<f64>();
@@ -372,8 +372,9 @@ impl Screen {
         read: &mut Read,
         found: &mut [Nearest],
     ) {
-        let (width, head, d) = (self.width(), self.head, pairs.points.dimensions());
-        let tail = d - head;
+        let (width, head) = (self.width(), self.head);
+        let dimensions = pairs.points.dimensions();
+        let tail = dimensions - head;
         let Leaf { panel, longest, .. } = self.leaves[group.leaf];
         let rests = &self.panels[panel + head * BLOCK..];
         for hit in &work.hits {
@@ -394,7 +395,7 @@ impl Screen {
                     continue;
                 }
             }
-            let x = &work.rows[q * d..(q + 1) * d];
+            let x = &work.rows[q * dimensions..(q + 1) * dimensions];
             let separation = pairs.points.separation(x, read.point(pairs.points, j, hit.at));
             let nearest = &mut found[q];
             if separation <= nearest.limit() {
@@ -419,7 +420,7 @@ impl Screen {
 }
 
 /// The number of dimensions that takes least time on a sample.
-fn choose_head(points: &Rough, tree: &Tree, k: usize) -> usize {
+fn choose_head(points: &Rough, tree: &Tree, wanted: usize) -> usize {
     let (n, all) = (points.len(), points.dimensions());
     if n < SAMPLE || all <= 4 {
         return all;
@@ -430,7 +431,7 @@ fn choose_head(points: &Rough, tree: &Tree, k: usize) -> usize {
     let every = n.div_ceil(SAMPLE);
     for query in (0..n).step_by(n.div_ceil(SAMPLE_QUERIES)) {
         let i = tree.order[query] as usize;
-        let mut nearest = Nearest::new(k);
+        let mut nearest = Nearest::new(wanted);
         for j in (0..n).filter(|&j| j != i) {
             let pairs = points.row(i).iter().zip(points.row(j));
             let separation = f64::from(pairs.map(|(x, y)| (x - y) * (x - y)).sum::<f32>());
