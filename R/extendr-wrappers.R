@@ -160,7 +160,7 @@ rs_graph_transfer <- function(args, ctx) .Call(wrap__rs_graph_transfer, args, ct
 #' UMAP of the neighbours in a matrix of distances (`p`, `i`, `x` of its columns): cells in
 #' rows, or `NULL` where cells have different numbers of neighbours.
 #'
-#' `args`: `start` in columns, `n_dims`, `min_dist`, `spread`, `n_epochs` or `NULL`,
+#' `args`: `start` in columns, which is spread, `n_dims`, `min_dist`, `spread`, `n_epochs` or `NULL`,
 #' `learning_rate`, `negative_samples`, `repulsion`, `seed`.
 #' @noRd
 rs_graph_umap <- function(args, ctx) .Call(wrap__rs_graph_umap, args, ctx)

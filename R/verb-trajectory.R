@@ -26,8 +26,8 @@
 #'
 #' Results are the same for any number of threads, to the last bit.
 #'
-#' Memory: about \eqn{40 n k} bytes for n cells with k neighbours each, and
-#' \eqn{8 n (4 c + 16)} for c components; up to 20,000 cells 100 MB.
+#' Memory beside the stored graph: \eqn{8 n (4 c + 17)} bytes for n cells and c components; up
+#' to 20,000 cells 100 MB.
 #'
 #' @inheritParams cluster_leiden
 #' @inheritParams find_neighbors
@@ -90,7 +90,9 @@ run_diffmap <- function(
   ctx <- scoom_ctx(threads, progress, "Diffusion", call)
   args <- graph_args(graph, n_comps = n_comps, kind = "diffusion")
   found <- rs_unwrap(rs_graph_diffusion(args, ctx), call)
-  vectors <- matrix(found$vectors, n_obs(x))
+  vectors <- found$vectors
+  found$vectors <- NULL
+  dim(vectors) <- c(n_obs(x), n_comps)
   dimnames(vectors) <- list(NULL, paste0("DC", seq_len(n_comps)))
   x <- set_obsm(x, key, vectors)
   set_uns(x, evals_key(key), found$values)

@@ -5,9 +5,10 @@ use scoom_core::ctx::Ctx;
 use scoom_core::error::{Error, Result};
 use scoom_core::graph::{
     ByNeighbor, Curve, Density, Descent, DiffusionMap, Kernel, Local, Method, Metric, Neighbors,
-    Network, Objective, Points, Positions, Sparse, Table, Votes, check_graph, communities,
-    components_of, connectivities, diffusion_map, diffusion_pseudotime, exact_neighbors,
-    modularity, nearest_among, paga, ranked_neighbors, umap_layout, vote, without_zeros,
+    Network, Objective, Points, Positions, Sparse, Table, Transitions, Votes, check_graph,
+    communities, components_of, connectivities, diffusion_map, diffusion_pseudotime,
+    exact_neighbors, modularity, nearest_among, paga, ranked_neighbors, umap_layout, vote,
+    without_zeros,
 };
 
 use crate::convert::{Args, named, unsigned, wrong};
@@ -99,18 +100,20 @@ fn rs_graph_components(args: Robj) -> Robj {
 fn rs_graph_diffusion(args: Robj, ctx: Robj) -> Robj {
     guard(|| {
         let args = Args::new(&args);
-        let (graph, n_comps) = (square(&args)?, args.count("n_comps")?);
+        let (offsets, columns, values) = borrowed(&args)?;
         // A layout starts well from vectors that are merely smooth.
         let (density, tolerance) = match args.text("kind")?.as_str() {
             "diffusion" => {
-                let (offsets, columns, values) = borrowed(&args)?;
                 check_graph(offsets, columns, values)?;
                 (Density::Removed, 1e-10)
             }
             "laplacian" => (Density::Kept, 1e-3),
             _ => return Err(wrong("kind", "is not known")),
         };
-        let map = with_ctx(&ctx, |ctx| diffusion_map(graph, n_comps, density, tolerance, ctx))?;
+        let transitions = Transitions::new(offsets, columns, values, density)?;
+        let n_comps = args.count("n_comps")?;
+        let map = with_ctx(&ctx, |ctx| diffusion_map(&transitions, n_comps, tolerance, ctx))?;
+        drop(transitions);
         Ok(named(vec![("values", map.values.into()), ("vectors", map.vectors.into())]))
     })
 }
@@ -214,7 +217,7 @@ fn rs_graph_transfer(args: Robj, ctx: Robj) -> Robj {
 /// UMAP of the neighbours in a matrix of distances (`p`, `i`, `x` of its columns): cells in
 /// rows, or `NULL` where cells have different numbers of neighbours.
 ///
-/// `args`: `start` in columns, `n_dims`, `min_dist`, `spread`, `n_epochs` or `NULL`,
+/// `args`: `start` in columns, which is spread, `n_dims`, `min_dist`, `spread`, `n_epochs` or `NULL`,
 /// `learning_rate`, `negative_samples`, `repulsion`, `seed`.
 /// @noRd
 #[extendr]

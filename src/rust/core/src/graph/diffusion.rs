@@ -1,16 +1,11 @@
 //! Diffusion maps and diffusion pseudotime (Coifman et al. 2005; Haghverdi et al. 2016),
 //! with scanpy's normalisation.
 
-use std::sync::{Mutex, PoisonError};
-
-use super::sparse::Sparse;
 use super::spectrum::leading;
+use super::transitions::Transitions;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::stats::linalg::{Eigen, sym_eigen_top_k_with};
-
-/// Rows of one task.
-const TILE: usize = 4096;
 
 /// Cells up to which the eigenvectors are computed to machine precision.
 const EXACT: usize = 20_000;
@@ -31,123 +26,36 @@ pub struct DiffusionMap {
     pub vectors: Vec<f64>,
 }
 
-/// Whether cells attract diffusion because there are many of them in one place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Density {
-    /// The connectivities as they are: components are the eigenvectors of the
-    /// normalised graph Laplacian, those of the smallest eigenvalues first.
-    Kept,
-    /// Divided out.
-    Removed,
-}
-
-/// The `n_comps` leading components of diffusion over a graph of connectivities.
-///
-/// 1. With the density removed: `K = Q⁻¹ W Q⁻¹` with `Q` the row sums of the
-///    connectivities `W`; otherwise `K = W`.
-/// 2. Transitions: `T = Z⁻¹ K Z⁻¹` with `Z²` the row sums of `K`, symmetric, with the
-///    eigenvalues of the random walk `Z⁻² K`.
-/// 3. Eigenvectors of `T`; the entry of largest size of each is positive.
+/// The `n_comps` leading components of diffusion: eigenvectors of the transitions, the
+/// entry of largest size of each positive.
 ///
 /// Up to 20,000 cells by Lanczos, to machine precision; beyond, where its basis would be
-/// large, by filtered subspaces, with residuals up to `tolerance`. The transitions take the
-/// memory of `graph`.
+/// large, by filtered subspaces, with residuals up to `tolerance`.
 ///
 /// # Errors
-/// [`Error::InvalidValues`] for a cell without connections or a connectivity that is
-/// negative or not finite, [`Error::InvalidInput`] for more components than cells,
-/// [`Error::NotConverged`], and when `ctx` stops.
+/// [`Error::InvalidInput`] for more components than cells, [`Error::NotConverged`], and
+/// when `ctx` stops.
 pub fn diffusion_map(
-    graph: Sparse,
+    transitions: &Transitions,
     n_comps: usize,
-    density: Density,
     tolerance: f64,
     ctx: &Ctx,
 ) -> Result<DiffusionMap> {
-    let n = graph.len();
+    let n = transitions.len();
     if n_comps == 0 || n_comps > n {
         return Err(Error::InvalidInput {
             argument: "n_comps",
             message: format!("{n} cells have no {n_comps} diffusion components"),
         });
     }
-    let transitions = transitions(graph, density)?;
     let Eigen { values, vectors } = if n <= EXACT {
         sym_eigen_top_k_with(n, n_comps, BLOCK, |x, y| {
-            step(&transitions, x, y, [1.0, 0.0, 0.0], ctx)
+            transitions.step(x, y, [1.0, 0.0, 0.0], ctx)
         })?
     } else {
-        leading(&transitions, n_comps, tolerance, ctx)?
+        leading(transitions, n_comps, tolerance, ctx)?
     };
     Ok(DiffusionMap { values, vectors })
-}
-
-fn transitions(mut matrix: Sparse, density: Density) -> Result<Sparse> {
-    if matrix.values.iter().any(|x| !(x.is_finite() && *x >= 0.0)) {
-        return Err(Error::InvalidValues {
-            message: "a connectivity is negative or not finite".into(),
-        });
-    }
-    for square_root in [false, true] {
-        if !square_root && density == Density::Kept {
-            continue;
-        }
-        let mut sums = matrix.row_sums();
-        if let Some(cell) = sums.iter().position(|&sum| sum <= 0.0) {
-            return Err(Error::InvalidValues {
-                message: format!("cell {} has no connections", cell + 1),
-            });
-        }
-        if square_root {
-            for sum in &mut sums {
-                *sum = sum.sqrt();
-            }
-        }
-        for i in 0..matrix.len() {
-            for at in matrix.offsets[i]..matrix.offsets[i + 1] {
-                let j = matrix.columns[at] as usize;
-                matrix.values[at] = matrix.values[at] / sums[i] / sums[j];
-            }
-        }
-    }
-    Ok(matrix)
-}
-
-/// Writes `a (A x - b x) - c y` to `y` for a block of vectors in rows and factors
-/// `[a, b, c]`; each row of the product is summed in the order of columns.
-pub(super) fn step(
-    matrix: &Sparse,
-    x: &[f64],
-    y: &mut [f64],
-    [scale, shift, share]: [f64; 3],
-    ctx: &Ctx,
-) -> Result<()> {
-    let width = x.len() / matrix.len().max(1);
-    let tiles: Vec<_> = y.chunks_mut(TILE * width).map(Mutex::new).collect();
-    ctx.parallel(
-        "Diffusion components",
-        tiles.len(),
-        || vec![0.0; width],
-        |tile, sums| {
-            let mut rows = tiles[tile].lock().unwrap_or_else(PoisonError::into_inner);
-            for (at, row) in rows.chunks_mut(width).enumerate() {
-                let i = tile * TILE + at;
-                sums.fill(0.0);
-                let (columns, values) = matrix.row(i);
-                for (&j, &a) in columns.iter().zip(values) {
-                    let from = &x[j as usize * width..(j as usize + 1) * width];
-                    for (sum, x) in sums.iter_mut().zip(from) {
-                        *sum += a * x;
-                    }
-                }
-                let own = &x[i * width..(i + 1) * width];
-                for ((y, sum), x) in row.iter_mut().zip(sums.iter()).zip(own) {
-                    *y = scale * (sum - shift * x) - share * *y;
-                }
-            }
-            Ok(())
-        },
-    )
 }
 
 /// Diffusion distance from the cell `root` over the largest one, from zero to one;
@@ -191,6 +99,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::super::components::components;
+    use super::super::sparse::Sparse;
+    use super::super::transitions::Density;
     use super::*;
     use crate::ctx::Silent;
 
@@ -212,10 +122,17 @@ mod tests {
         Sparse { offsets, columns, values }
     }
 
+    fn map_of(graph: &Sparse, n_comps: usize, density: Density, threads: usize) -> DiffusionMap {
+        let offsets: Vec<u32> = graph.offsets.iter().map(|&at| at as u32).collect();
+        let transitions =
+            Transitions::new(&offsets, &graph.columns, &graph.values, density).unwrap();
+        diffusion_map(&transitions, n_comps, 1e-10, &ctx(threads)).unwrap()
+    }
+
     #[test]
     fn the_first_component_is_stationary() {
         let graph = line(300);
-        let map = diffusion_map(graph.clone(), 6, Density::Removed, 1e-10, &ctx(2)).unwrap();
+        let map = map_of(&graph, 6, Density::Removed, 2);
         assert!((map.values[0] - 1.0).abs() < 1e-12);
         assert!(map.values.windows(2).all(|pair| pair[0] > pair[1]));
         // Its entries are the square roots of the stationary distribution: Z.
@@ -236,22 +153,24 @@ mod tests {
     #[test]
     fn components_solve_the_eigenproblem() {
         let graph = line(500);
-        let matrix = transitions(graph.clone(), Density::Removed).unwrap();
-        let map = diffusion_map(graph.clone(), 5, Density::Removed, 1e-10, &ctx(1)).unwrap();
+        let offsets: Vec<u32> = graph.offsets.iter().map(|&at| at as u32).collect();
+        let matrix =
+            Transitions::new(&offsets, &graph.columns, &graph.values, Density::Removed).unwrap();
+        let map = map_of(&graph, 5, Density::Removed, 1);
         let mut image = vec![0.0; 500];
         for (value, vector) in map.values.iter().zip(map.vectors.chunks(500)) {
-            step(&matrix, vector, &mut image, [1.0, 0.0, 0.0], &ctx(1)).unwrap();
+            matrix.step(vector, &mut image, [1.0, 0.0, 0.0], &ctx(1)).unwrap();
             for (a, x) in image.iter().zip(vector) {
                 assert!((a - value * x).abs() < 1e-12);
             }
         }
-        assert!(map == diffusion_map(graph, 5, Density::Removed, 1e-10, &ctx(4)).unwrap());
+        assert!(map == map_of(&graph, 5, Density::Removed, 4));
     }
 
     #[test]
     fn with_its_density_the_stationary_state_is_the_degree() {
         let graph = line(300);
-        let map = diffusion_map(graph.clone(), 3, Density::Kept, 1e-10, &ctx(1)).unwrap();
+        let map = map_of(&graph, 3, Density::Kept, 1);
         let total: f64 = graph.values.iter().sum();
         for (x, degree) in map.vectors[..300].iter().zip(graph.row_sums()) {
             assert!((x * x - degree / total).abs() < 1e-12);
@@ -262,7 +181,7 @@ mod tests {
     fn pseudotime_grows_along_a_line() {
         // So short that no component but the first is stationary.
         let graph = line(60);
-        let map = diffusion_map(graph.clone(), 10, Density::Removed, 1e-10, &ctx(1)).unwrap();
+        let map = map_of(&graph, 10, Density::Removed, 1);
         assert!(map.values[1] < STATIONARY);
         let time = diffusion_pseudotime(&map, 0, &components(&graph));
         assert_eq!(time[0], 0.0);
@@ -281,14 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn bad_graphs_are_refused() {
-        let lonely =
-            Sparse { offsets: vec![0, 1, 2, 2], columns: vec![1, 0], values: vec![1.0; 2] };
-        let error = diffusion_map(lonely, 2, Density::Kept, 1e-10, &ctx(1)).unwrap_err();
-        assert!(error.to_string().contains("cell 3 has no connections"));
-        let mut negative = line(5);
-        negative.values[0] = -1.0;
-        assert!(diffusion_map(negative, 2, Density::Removed, 1e-10, &ctx(1)).is_err());
-        assert!(diffusion_map(line(5), 6, Density::Kept, 1e-10, &ctx(1)).is_err());
+    fn there_are_no_more_components_than_cells() {
+        let graph = Transitions::new(&[0, 1, 2], &[1, 0], &[1.0; 2], Density::Kept).unwrap();
+        assert!(diffusion_map(&graph, 0, 1e-10, &ctx(1)).is_err());
+        assert!(diffusion_map(&graph, 3, 1e-10, &ctx(1)).is_err());
     }
 }

@@ -8,8 +8,7 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::diffusion::step;
-use super::sparse::Sparse;
+use super::transitions::Transitions;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::stats::linalg::{Eigen, fix_signs, sym_eigen_top_k};
@@ -39,7 +38,7 @@ const LIFT: (f64, f64) = (1e2, 1e6);
 ///
 /// # Errors
 /// [`Error::NotConverged`], and when `ctx` stops.
-pub(super) fn leading(matrix: &Sparse, k: usize, tolerance: f64, ctx: &Ctx) -> Result<Eigen> {
+pub(super) fn leading(matrix: &Transitions, k: usize, tolerance: f64, ctx: &Ctx) -> Result<Eigen> {
     let n = matrix.len();
     let width = n.min(2 * k + 8);
     let mut basis = vec![0.0; n * width];
@@ -55,12 +54,13 @@ pub(super) fn leading(matrix: &Sparse, k: usize, tolerance: f64, ctx: &Ctx) -> R
         // Once for the directions, once more for the digits.
         orthonormalize(&mut basis, width);
         orthonormalize(&mut basis, width);
-        step(matrix, &basis, &mut image, [1.0, 0.0, 0.0], ctx)?;
+        matrix.step(&basis, &mut image, [1.0, 0.0, 0.0], ctx)?;
         let ritz = sym_eigen_top_k(&inner(&basis, &image, width), width, width);
         rotate(&mut basis, &ritz.vectors, width);
         rotate(&mut image, &ritz.vectors, width);
         worst = largest_residual(&basis, &image, &ritz.values[..k], width);
         if worst <= tolerance {
+            drop(image);
             let mut vectors: Vec<f64> =
                 (0..k).flat_map(|j| basis.chunks(width).map(move |row| row[j])).collect();
             fix_signs(&mut vectors, n);
@@ -140,7 +140,7 @@ fn largest_residual(x: &[f64], y: &[f64], values: &[f64], m: usize) -> f64 {
 /// Applies a Chebyshev polynomial that is small on [-1, smallest Ritz value] and one at
 /// the largest.
 fn filter(
-    matrix: &Sparse,
+    matrix: &Transitions,
     x: &mut Vec<f64>,
     y: &mut Vec<f64>,
     ritz: &[f64],
@@ -155,10 +155,10 @@ fn filter(
     let degree = wanted.min(allowed).clamp(4.0, DEGREE) as usize;
     let first = half / (ritz[0] - centre);
     let mut sigma = first;
-    step(matrix, x, y, [first / half, centre, 0.0], ctx)?;
+    matrix.step(x, y, [first / half, centre, 0.0], ctx)?;
     for _ in 1..degree {
         let next = 1.0 / (2.0 / first - sigma);
-        step(matrix, y, x, [2.0 * next / half, centre, sigma * next], ctx)?;
+        matrix.step(y, x, [2.0 * next / half, centre, sigma * next], ctx)?;
         std::mem::swap(x, y);
         sigma = next;
     }
@@ -174,30 +174,36 @@ mod tests {
     use crate::ctx::Silent;
     use crate::stats::linalg::sym_eigen_top_k_with;
 
+    /// Offsets, columns and values.
+    type Stored = (Vec<u32>, Vec<u32>, Vec<f64>);
+
     /// A ring of unequal steps, whose eigenvalues crowd near one.
-    fn ring(n: usize) -> Sparse {
+    fn ring(n: usize) -> Stored {
         let weight = |i: usize| 0.2 + 0.1 * ((i * 7919) % 13) as f64 / 13.0;
-        let mut graph = Sparse { offsets: vec![0], ..Sparse::default() };
+        let (mut columns, mut values) = (Vec::new(), Vec::new());
         for i in 0..n {
             let before = (i + n - 1) % n;
             let mut row = [(before, weight(before)), ((i + 1) % n, weight(i))];
             row.sort_by_key(|entry| entry.0);
-            graph.columns.extend(row.map(|entry| entry.0 as u32));
-            graph.values.extend(row.map(|entry| entry.1));
-            graph.offsets.push(graph.columns.len());
+            columns.extend(row.map(|entry| entry.0 as u32));
+            values.extend(row.map(|entry| entry.1));
         }
-        graph
+        ((0..=2 * n as u32).step_by(2).collect(), columns, values)
+    }
+
+    fn as_they_are((offsets, columns, values): &Stored) -> Transitions<'_> {
+        Transitions { offsets, columns, values, scale: vec![1.0; offsets.len() - 1] }
     }
 
     #[test]
     fn pairs_are_those_of_lanczos() {
         let (n, k) = (400, 5);
-        let matrix = ring(n);
+        let graph = ring(n);
+        let matrix = as_they_are(&graph);
         let ctx = Ctx::new(2, 1 << 30, PathBuf::new(), &Silent);
         let found = leading(&matrix, k, 1e-10, &ctx).unwrap();
         let wanted =
-            sym_eigen_top_k_with(n, k, 4, |x, y| step(&matrix, x, y, [1.0, 0.0, 0.0], &ctx))
-                .unwrap();
+            sym_eigen_top_k_with(n, k, 4, |x, y| matrix.step(x, y, [1.0, 0.0, 0.0], &ctx)).unwrap();
         for j in 0..k {
             assert!((found.values[j] - wanted.values[j]).abs() < 1e-12, "value {j}");
             for at in j * n..(j + 1) * n {
@@ -211,7 +217,7 @@ mod tests {
     #[test]
     fn a_tolerance_out_of_reach_is_an_error() {
         let ctx = Ctx::new(1, 1 << 30, PathBuf::new(), &Silent);
-        let outcome = leading(&ring(60), 3, 1e-30, &ctx);
+        let outcome = leading(&as_they_are(&ring(60)), 3, 1e-30, &ctx);
         assert!(matches!(outcome, Err(Error::NotConverged { .. })));
     }
 }

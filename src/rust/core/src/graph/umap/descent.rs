@@ -75,7 +75,7 @@ fn meeting(round: usize, i: usize, n: usize) -> [[usize; 2]; 2] {
 /// Runs all epochs from `start`, with `n_dims` of the `D` dimensions in use.
 pub(super) fn run<const D: usize>(
     graph: &Fuzzy,
-    start: &[f64],
+    start: &[f32],
     n_dims: usize,
     n_epochs: usize,
     how: &Descent,
@@ -163,9 +163,9 @@ fn clipped(x: f32) -> f32 {
 }
 
 impl<'g, const D: usize> Forces<'g, D> {
-    fn new(graph: &'g Fuzzy, start: &[f64], n_dims: usize, how: &Descent) -> Self {
+    fn new(graph: &'g Fuzzy, start: &[f32], n_dims: usize, how: &Descent) -> Self {
         let n = graph.len();
-        let at = |i: usize, d: usize| if d < n_dims { start[d * n + i] as f32 } else { 0.0 };
+        let at = |i: usize, d: usize| if d < n_dims { start[d * n + i] } else { 0.0 };
         let place = |i| std::array::from_fn(|d| AtomicU32::new(at(i, d).to_bits()));
         Forces {
             graph,
@@ -291,6 +291,7 @@ mod tests {
 
     use super::super::super::knn::exact_neighbors;
     use super::super::super::points::{Metric, Points};
+    use super::super::start::spread;
     use super::super::{Curve, Table, umap_layout};
     use super::*;
     use crate::ctx::{Monitor, Silent};
@@ -384,10 +385,11 @@ mod tests {
         let (table, start) = example(60, 5);
         let n = table.len();
         let graph = graph(&table, 100);
+        let single: Vec<f32> = start.iter().map(|&x| x as f32).collect();
         let places: Vec<[f64; 2]> =
-            (0..n).map(|i| [start[i], start[n + i]].map(|x| f64::from(x as f32))).collect();
+            (0..n).map(|i| [single[i], single[n + i]].map(f64::from)).collect();
         for (at, edge) in graph.between(1, 2).iter().enumerate() {
-            let forces = Forces::<2>::new(&graph, &start, 2, &how(1));
+            let forces = Forces::<2>::new(&graph, &single, 2, &how(1));
             let mut rng = Rng::new(4, at as u64);
             let mut same = rng.clone();
             let mut draw = |count: usize| {
@@ -461,7 +463,8 @@ mod tests {
     fn without_epochs_cells_stay() {
         let (table, start) = example(50, 3);
         let layout = umap_layout(table, &start, 2, &how(0), &ctx(2)).unwrap();
-        assert!(layout.iter().zip(&start).all(|(x, y)| *x == f64::from(*y as f32)));
+        let begin = spread(&start, 50, how(0).seed);
+        assert!(layout.iter().zip(&begin).all(|(x, y)| *x == f64::from(*y)));
     }
 
     #[test]

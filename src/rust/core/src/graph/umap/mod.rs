@@ -2,14 +2,16 @@
 //!
 //! 1. [`Curve`]: how near points are that lie at some distance in the layout;
 //! 2. `fuzzy`: how strongly neighbours belong together, from their distances;
-//! 3. `descent`: attraction along edges, repulsion from cells drawn at random.
+//! 3. `start`: where points begin;
+//! 4. `descent`: attraction along edges, repulsion from cells drawn at random.
 //!
 //! Memory: at most `n (20 k + 12)` bytes for n cells with k neighbours while the graph is made,
-//! and `n (12 k + 8 D')` in the descent, with D' the next of 2, 4, 16, 64 dimensions.
+//! and `n (12 k + 8 D' + 4 D)` in the descent, with D' the next of 2, 4, 16, 64 dimensions.
 
 mod curve;
 mod descent;
 mod fuzzy;
+mod start;
 
 pub use curve::Curve;
 pub use fuzzy::Table;
@@ -37,8 +39,8 @@ pub struct Descent {
     pub seed: u64,
 }
 
-/// Moves the points `start`, the dimensions of all cells one after the other, so that
-/// neighbours come together.
+/// Spreads the points `start`, the dimensions of all cells one after the other, and moves them
+/// so that neighbours come together.
 ///
 /// # Numerics
 /// The same bits for any number of threads; of the machine's functions only those
@@ -65,12 +67,13 @@ pub fn umap_layout(
     let n_epochs = how.n_epochs.unwrap_or(default_epochs);
     let dropping = if n_epochs > FEW_EPOCHS { n_epochs } else { default_epochs };
     let graph = fuzzy::Fuzzy::new(neighbors, dropping, descent::n_blocks(n), ctx)?;
+    let start = start::spread(start, n, how.seed);
     // Dimensions that are not there are zero for all cells, and stay so.
     match n_dims {
-        0..=2 => descent::run::<2>(&graph, start, n_dims, n_epochs, how, ctx),
-        3..=4 => descent::run::<4>(&graph, start, n_dims, n_epochs, how, ctx),
-        5..=16 => descent::run::<16>(&graph, start, n_dims, n_epochs, how, ctx),
-        17..=64 => descent::run::<64>(&graph, start, n_dims, n_epochs, how, ctx),
+        0..=2 => descent::run::<2>(&graph, &start, n_dims, n_epochs, how, ctx),
+        3..=4 => descent::run::<4>(&graph, &start, n_dims, n_epochs, how, ctx),
+        5..=16 => descent::run::<16>(&graph, &start, n_dims, n_epochs, how, ctx),
+        17..=64 => descent::run::<64>(&graph, &start, n_dims, n_epochs, how, ctx),
         _ => Err(Error::InvalidInput {
             argument: "n_components",
             message: format!("a layout has at most 64 dimensions, not {n_dims}"),
