@@ -157,6 +157,14 @@ rs_graph_paga <- function(args) .Call(wrap__rs_graph_paga, args)
 #' @noRd
 rs_graph_transfer <- function(args, ctx) .Call(wrap__rs_graph_transfer, args, ctx)
 
+#' Places of cells in the layout of others, by their nearest neighbours among these.
+#'
+#' `args`: `query`, `x`, `n_query`, `n_obs`, `k` and `metric` as of `rs_graph_transfer()`;
+#' `layout` in columns and `n_dims`; `a` and `b`, or `min_dist` and `spread`; `n_epochs`
+#' or `NULL`, `learning_rate`, `negative_samples`, `repulsion`, `seed`.
+#' @noRd
+rs_graph_place <- function(args, ctx) .Call(wrap__rs_graph_place, args, ctx)
+
 #' UMAP of the neighbours in a matrix of distances (`p`, `i`, `x` of its columns): cells in
 #' rows, or `NULL` where cells have different numbers of neighbours.
 #'

@@ -38,7 +38,7 @@
 #'   * `obsm$X_pca`: scores, cells x components, columns `PC1`, `PC2`, ...;
 #'   * `uns$pca`: a list of `params`, with `projected = TRUE` and the numbers of genes
 #'     that were used and missing.
-#' @seealso [transfer_labels()] after it
+#' @seealso [transfer_labels()] and [project_umap()] after it
 #' @export
 #' @examples
 #' x <- open_h5ad(example_h5ad()) |>

@@ -30,7 +30,7 @@
 #' @references
 #' Wolf, Angerer, Theis (2018) SCANPY: large-scale single-cell gene expression data
 #' analysis. *Genome Biology* 19, 15. \doi{10.1186/s13059-017-1382-0}
-#' @seealso [project_pca()] before it
+#' @seealso [project_pca()] before it, [project_umap()] for places in the reference's layout
 #' @export
 #' @examples
 #' x <- open_h5ad(example_h5ad()) |>
@@ -69,18 +69,7 @@ transfer_labels <- function(
   here <- shared_embedding(query, "query", use_rep, n_pcs, call)
   there <- shared_embedding(reference, "reference", use_rep, n_pcs, call)
   check_same_space(here, there, use_rep, call)
-  if (n_neighbors > nrow(there)) {
-    scoom_abort(
-      c(
-        "{.arg n_neighbors} is too large.",
-        x = "{.arg reference} has {counted(nrow(there), 'cell')}, fewer than {format_count(n_neighbors)}."
-      ),
-      class = "too_few_cells",
-      call = call,
-      argument = "n_neighbors",
-      maximum = nrow(there)
-    )
-  }
+  check_n_reference(n_neighbors, nrow(there), call)
   args <- list(
     query = here,
     n_query = nrow(here),
@@ -122,14 +111,30 @@ check_label_names <- function(labels, key, call) {
   }
 }
 
-shared_embedding <- function(x, arg, use_rep, n_pcs, call) {
+check_n_reference <- function(n_neighbors, n, call) {
+  if (n_neighbors <= n) {
+    return(invisible())
+  }
+  scoom_abort(
+    c(
+      "{.arg n_neighbors} is too large.",
+      x = "{.arg reference} has {counted(n, 'cell')}, fewer than {format_count(n_neighbors)}."
+    ),
+    class = "too_few_cells",
+    call = call,
+    argument = "n_neighbors",
+    maximum = n
+  )
+}
+
+shared_embedding <- function(x, arg, use_rep, n_pcs, call, hint = NULL) {
   check_string(use_rep, arg = "use_rep", call = call)
   if (!use_rep %in% field(x, "slots")$obsm$keys) {
     scoom_abort(
       c(
         "{.arg {arg}} has no embedding {.val {use_rep}}.",
         i = if (use_rep != "X_pca") {
-          NULL
+          hint
         } else if (arg == "query") {
           "{.fn project_pca} gives it coordinates in the components of the reference."
         } else {

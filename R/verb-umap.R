@@ -52,7 +52,7 @@
 #' @references
 #' McInnes, Healy, Melville (2018) UMAP: uniform manifold approximation and projection
 #' for dimension reduction. arXiv:1802.03426
-#' @seealso [run_tsne()], [find_neighbors()]
+#' @seealso [run_tsne()], [find_neighbors()]; [project_umap()] for new cells
 #' @export
 #' @examples
 #' x <- open_h5ad(example_h5ad()) |>
@@ -121,8 +121,12 @@ run_umap <- function(
     neighbors = neighbors,
     random_state = seed
   )
-  name <- if (key == "X_umap") "umap" else key
-  set_uns(x, name, list(params = compact(c(params, about))))
+  set_uns(x, umap_name(key), list(params = compact(c(params, about))))
+}
+
+# Where uns says how the layout `key` was made.
+umap_name <- function(key) {
+  if (key == "X_umap") "umap" else key
 }
 
 # The points that the engine spreads and starts from, in columns.

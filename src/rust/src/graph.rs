@@ -7,8 +7,8 @@ use scoom_core::graph::{
     ByNeighbor, Curve, Density, Descent, DiffusionMap, Kernel, Local, Method, Metric, Neighbors,
     Network, Objective, Points, Positions, Sparse, Table, Transitions, Votes, check_graph,
     communities, components_of, connectivities, diffusion_map, diffusion_pseudotime,
-    exact_neighbors, modularity, nearest_among, paga, ranked_neighbors, umap_layout, vote,
-    without_zeros,
+    exact_neighbors, modularity, nearest_among, paga, ranked_neighbors, umap_layout, umap_place,
+    vote, without_zeros,
 };
 
 use crate::convert::{Args, named, unsigned, wrong};
@@ -174,22 +174,9 @@ fn rs_graph_paga(args: Robj) -> Robj {
 fn rs_graph_transfer(args: Robj, ctx: Robj) -> Robj {
     guard(|| {
         let args = Args::new(&args);
-        let (x, n_obs) = (args.doubles("x")?, args.count("n_obs")?);
-        let (query, n_query) = (args.doubles("query")?, args.count("n_query")?);
-        let k = args.count("k")?;
-        if n_obs == 0 || x.len() % n_obs != 0 || query.len() * n_obs != x.len() * n_query {
-            return Err(wrong("x", "does not fit the query"));
-        }
-        let metric = Metric::from_name(&args.text("metric")?)
-            .ok_or_else(|| wrong("metric", "is not known"))?;
+        let n_obs = args.count("n_obs")?;
         let votes = if args.flag("by_distance")? { Votes::ByDistance } else { Votes::Equal };
-        let found = with_ctx(&ctx, |ctx| {
-            let needed = 8 * (x.len() + query.len()) as u64 + 12 * (n_query * k) as u64;
-            ctx.check_budget(|| format!("finding {k} neighbours of {n_query} cells"), needed)?;
-            let points = Points::from_columns(x, n_obs, metric)?;
-            let queries = Points::from_columns(query, n_query, metric)?;
-            nearest_among(&queries, &points, k, ctx)
-        })?;
+        let found = with_ctx(&ctx, |ctx| nearest_in_reference(&args, ctx))?;
         let labels = args.inner("labels")?;
         let labels = labels.as_list().ok_or_else(|| wrong("labels", "must be a list"))?;
         let mut transferred = Vec::new();
@@ -214,6 +201,33 @@ fn rs_graph_transfer(args: Robj, ctx: Robj) -> Robj {
     })
 }
 
+/// Places of cells in the layout of others, by their nearest neighbours among these.
+///
+/// `args`: `query`, `x`, `n_query`, `n_obs`, `k` and `metric` as of `rs_graph_transfer()`;
+/// `layout` in columns and `n_dims`; `a` and `b`, or `min_dist` and `spread`; `n_epochs`
+/// or `NULL`, `learning_rate`, `negative_samples`, `repulsion`, `seed`.
+/// @noRd
+#[extendr]
+fn rs_graph_place(args: Robj, ctx: Robj) -> Robj {
+    guard(|| {
+        let args = Args::new(&args);
+        let curve = match (args.number_opt("a")?, args.number_opt("b")?) {
+            (Some(a), Some(b)) => Curve { a, b },
+            _ => Curve::fitted(args.number("min_dist")?, args.number("spread")?),
+        };
+        let how = descent(&args, curve)?;
+        let (layout, n_dims) = (args.doubles("layout")?, args.count("n_dims")?);
+        if layout.len() != args.count("n_obs")? * n_dims {
+            return Err(wrong("layout", "does not fit the cells"));
+        }
+        let placed = with_ctx(&ctx, |ctx| {
+            let found = nearest_in_reference(&args, ctx)?;
+            umap_place(&found, layout, n_dims, &how, ctx)
+        })?;
+        Ok(Robj::from(placed))
+    })
+}
+
 /// UMAP of the neighbours in a matrix of distances (`p`, `i`, `x` of its columns): cells in
 /// rows, or `NULL` where cells have different numbers of neighbours.
 ///
@@ -224,14 +238,8 @@ fn rs_graph_transfer(args: Robj, ctx: Robj) -> Robj {
 fn rs_graph_umap(args: Robj, ctx: Robj) -> Robj {
     guard(|| {
         let args = Args::new(&args);
-        let how = Descent {
-            curve: Curve::fitted(args.number("min_dist")?, args.number("spread")?),
-            n_epochs: args.get("n_epochs").map(|_| args.count("n_epochs")).transpose()?,
-            learning_rate: args.number("learning_rate")?,
-            negative_samples: args.count("negative_samples")?,
-            repulsion: args.number("repulsion")?,
-            seed: args.number("seed")? as i64 as u64,
-        };
+        let curve = Curve::fitted(args.number("min_dist")?, args.number("spread")?);
+        let how = descent(&args, curve)?;
         let (start, n_dims) = (args.doubles("start")?, args.count("n_dims")?);
         let Stored { offsets, columns, values } = Stored::new(&args)?;
         let Some(neighbors) = Table::from_columns(&offsets, columns, values) else {
@@ -325,6 +333,34 @@ fn positions(parts: &Robj, n: usize) -> Result<Vec<Vec<u32>>> {
 
 fn from_one(of: &[u32]) -> Robj {
     of.iter().map(|&c| c as i32 + 1).collect_robj()
+}
+
+fn descent(args: &Args, curve: Curve) -> Result<Descent> {
+    Ok(Descent {
+        curve,
+        n_epochs: args.get("n_epochs").map(|_| args.count("n_epochs")).transpose()?,
+        learning_rate: args.number("learning_rate")?,
+        negative_samples: args.count("negative_samples")?,
+        repulsion: args.number("repulsion")?,
+        seed: args.number("seed")? as i64 as u64,
+    })
+}
+
+/// The nearest cells of a reference for each of a query.
+fn nearest_in_reference(args: &Args, ctx: &Ctx) -> Result<Neighbors> {
+    let (x, n_obs) = (args.doubles("x")?, args.count("n_obs")?);
+    let (query, n_query) = (args.doubles("query")?, args.count("n_query")?);
+    let k = args.count("k")?;
+    if n_obs == 0 || x.len() % n_obs != 0 || query.len() * n_obs != x.len() * n_query {
+        return Err(wrong("x", "does not fit the query"));
+    }
+    let metric =
+        Metric::from_name(&args.text("metric")?).ok_or_else(|| wrong("metric", "is not known"))?;
+    let needed = 8 * (x.len() + query.len()) as u64 + 12 * (n_query * k) as u64;
+    ctx.check_budget(|| format!("finding {k} neighbours of {n_query} cells"), needed)?;
+    let points = Points::from_columns(x, n_obs, metric)?;
+    let queries = Points::from_columns(query, n_query, metric)?;
+    nearest_among(&queries, &points, k, ctx)
 }
 
 fn nearest(args: &Args, ctx: &Ctx) -> Result<Neighbors> {
@@ -494,6 +530,7 @@ extendr_module! {
     fn rs_graph_pseudotime;
     fn rs_graph_paga;
     fn rs_graph_transfer;
+    fn rs_graph_place;
     fn rs_graph_umap;
     fn rs_graph_communities;
 }

@@ -155,6 +155,20 @@ pub(super) fn memberships_of(distances: &[f64], overall: f64, memberships: &mut 
     }
 }
 
+/// Memberships of a cell that is none of its neighbours, as shares of the first one's, which
+/// is the nearest: those of umap-learn's `transform()`, where they decay from the cell
+/// itself on and the nearest neighbour takes the part that the cell has among its own.
+pub(super) fn shares_among(distances: &[f64], shares: &mut [f64]) {
+    let Some((&nearest, others)) = distances.split_first() else { return };
+    let target = (distances.len() as f64).log2();
+    let mean = distances.iter().sum::<f64>() / distances.len() as f64;
+    let width = umap_width(others, 0.0, target).max(LEAST_WIDTH * mean);
+    let decay = Decay { nearest, width };
+    for (share, &d) in shares.iter_mut().zip(distances) {
+        *share = decay.membership(d);
+    }
+}
+
 /// The width at which memberships sum to `target`, by umap-learn's bisection, step
 /// for step: it ends within a tolerance, and another path would end elsewhere.
 fn umap_width(distances: &[f64], nearest: f64, target: f64) -> f64 {
@@ -324,6 +338,39 @@ mod tests {
         }
         // Nine neighbours in one place count fully.
         assert!(memberships[..9].iter().all(|&m| m == 1.0));
+    }
+
+    #[test]
+    fn shares_are_those_of_memberships_that_begin_at_the_cell() {
+        let distances = [2.0, 2.5, 3.0, 3.0, 7.0, 8.5, 9.0, 11.0];
+        let mut shares = [0.0; 8];
+        shares_among(&distances, &mut shares);
+        assert_eq!(shares[0], 1.0);
+        // The width is that of any two, and all but the nearest sum to the logarithm.
+        let width = (distances[7] - distances[0]) / -shares[7].ln();
+        let membership = |d: f64| (-d / width).exp();
+        for (share, d) in shares.iter().zip(distances) {
+            assert!((share - membership(d) / membership(2.0)).abs() < 1e-12);
+        }
+        let sum: f64 = distances[1..].iter().map(|&d| membership(d)).sum();
+        assert!((sum - 3.0).abs() < 1e-5, "{sum}");
+    }
+
+    #[test]
+    fn shares_are_finite_at_any_distance() {
+        for distances in [
+            &[0.0; 4][..],
+            &[0.0, 0.0, 1e-300, 1.0],
+            &[1e150, 1e150, 1.5e150, 2e150],
+            &[1e100, 2e150],
+            &[3.0],
+            &[],
+        ] {
+            let mut shares = vec![f64::NAN; distances.len()];
+            shares_among(distances, &mut shares);
+            assert!(shares.iter().all(|&x| (0.0..=1.0).contains(&x)), "{distances:?} {shares:?}");
+            assert!(shares.first().is_none_or(|&x| x == 1.0), "{distances:?} {shares:?}");
+        }
     }
 
     #[test]

@@ -33,5 +33,5 @@ pub use points::{Metric, Points};
 pub use sparse::Sparse;
 pub use transfer::{Vote, Votes, vote};
 pub use transitions::{Density, Transitions};
-pub use umap::{Curve, Descent, Table, umap_layout};
+pub use umap::{Curve, Descent, Table, umap_layout, umap_place};
 pub use union::{ByNeighbor, Positions, without_zeros};

@@ -12,20 +12,11 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::Descent;
+use super::forces::{Crowd, Forces};
 use super::fuzzy::{Edge, Fuzzy};
 use crate::ctx::{Ctx, POLL, Stop};
 use crate::error::Result;
-use crate::stats::powers::power;
 use crate::stats::random::Rng;
-
-/// Cells that repel at a time.
-const LANES: usize = 4;
-
-/// A move in one dimension is cut to this before the learning rate.
-const LONGEST: f32 = 4.0;
-
-/// What keeps the repulsion of cells in one place finite.
-const CLOSEST: f32 = 1e-3;
 
 /// How often a thread looks whether the others are done before it lets them run.
 const SPINS: usize = 200;
@@ -35,15 +26,12 @@ const SPINS: usize = 200;
 type Places<const D: usize> = Vec<[AtomicU32; D]>;
 
 /// What is the same in all epochs.
-struct Forces<'g, const D: usize> {
+struct Moves<'g, const D: usize> {
     graph: &'g Fuzzy,
     places: Places<D>,
     /// Where cells were when the epoch began.
     before: Places<D>,
-    a: f32,
-    b: f32,
-    repulsion: f32,
-    negative_samples: usize,
+    forces: Forces,
     seed: u64,
 }
 
@@ -81,7 +69,7 @@ pub(super) fn run<const D: usize>(
     how: &Descent,
     ctx: &Ctx,
 ) -> Result<Vec<f64>> {
-    let forces = Forces::<D>::new(graph, start, n_dims, how);
+    let moves = Moves::<D>::new(graph, start, n_dims, how);
     // Every meeting of every round has a number, and threads take them in turn. The first round
     // of an epoch notes where cells are.
     let (meetings, rounds) = (graph.n_blocks() / 2, graph.n_blocks() + 1);
@@ -100,11 +88,11 @@ pub(super) fn run<const D: usize>(
             let (turn, i) = (ticket / meetings, ticket % meetings);
             let epoch = turn / rounds + 1;
             match turn % rounds {
-                0 => forces.note(i, meetings),
+                0 => moves.note(i, meetings),
                 round => {
                     let left = 1.0 - (epoch - 1) as f64 / n_epochs as f64;
                     let rate = (how.learning_rate * left) as f32;
-                    forces.meet(round - 1, i, epoch, rate);
+                    moves.meet(round - 1, i, epoch, rate);
                 }
             }
             done.fetch_add(1, Ordering::Release);
@@ -119,7 +107,7 @@ pub(super) fn run<const D: usize>(
         }
         Ok(())
     })?;
-    let dimension = |d| forces.places.iter().map(move |place| f64::from(read(place)[d]));
+    let dimension = |d| moves.places.iter().map(move |place| f64::from(read(place)[d]));
     Ok((0..n_dims).flat_map(dimension).collect())
 }
 
@@ -140,6 +128,17 @@ fn wait_for(done: &AtomicUsize, wanted: usize, stop: &Stop) -> bool {
     !stop.is_raised()
 }
 
+impl<const D: usize> Crowd<D> for [[AtomicU32; D]] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn place(&self, cell: usize) -> [f32; D] {
+        read(&self[cell])
+    }
+}
+
 #[inline]
 fn read<const D: usize>(place: &[AtomicU32; D]) -> [f32; D] {
     let mut point = [0.0; D];
@@ -156,25 +155,16 @@ fn write<const D: usize>(place: &[AtomicU32; D], point: [f32; D]) {
     }
 }
 
-#[inline]
-fn clipped(x: f32) -> f32 {
-    let x = if x > LONGEST { LONGEST } else { x };
-    if x < -LONGEST { -LONGEST } else { x }
-}
-
-impl<'g, const D: usize> Forces<'g, D> {
+impl<'g, const D: usize> Moves<'g, D> {
     fn new(graph: &'g Fuzzy, start: &[f32], n_dims: usize, how: &Descent) -> Self {
         let n = graph.len();
         let at = |i: usize, d: usize| if d < n_dims { start[d * n + i] } else { 0.0 };
         let place = |i| std::array::from_fn(|d| AtomicU32::new(at(i, d).to_bits()));
-        Forces {
+        Moves {
             graph,
             places: (0..n).map(place).collect(),
             before: (0..n).map(place).collect(),
-            a: how.curve.a as f32,
-            b: how.curve.b as f32,
-            repulsion: how.repulsion as f32,
-            negative_samples: how.negative_samples,
+            forces: Forces::new(how),
             seed: how.seed,
         }
     }
@@ -207,80 +197,13 @@ impl<'g, const D: usize> Forces<'g, D> {
     fn follow(&self, edge: Edge, rate: f32, rng: &mut Rng) {
         let [first, second] = [edge.ends[0] as usize, edge.ends[1] as usize];
         let (mut x, mut y) = (read(&self.places[first]), read(&self.places[second]));
-        self.attract(&mut x, &mut y, rate);
-        self.repel_all(&mut x, first, rate, rng);
-        self.attract(&mut y, &mut x, rate);
-        self.repel_all(&mut y, second, rate, rng);
+        let others = &self.before[..];
+        self.forces.attract(&mut x, &mut y, rate);
+        self.forces.repel(&mut x, Some(first), others, rate, rng);
+        self.forces.attract(&mut y, &mut x, rate);
+        self.forces.repel(&mut y, Some(second), others, rate, rng);
         write(&self.places[first], x);
         write(&self.places[second], y);
-    }
-
-    /// Moves two points towards each other.
-    #[inline]
-    fn attract(&self, x: &mut [f32; D], y: &mut [f32; D], rate: f32) {
-        let mut square = 0.0;
-        for d in 0..D {
-            square += (x[d] - y[d]) * (x[d] - y[d]);
-        }
-        if square <= 0.0 {
-            return;
-        }
-        let by = self.a * power(square, self.b);
-        let slope = -2.0 * self.b * by / (square * (1.0 + by));
-        for d in 0..D {
-            let step = rate * clipped(slope * (x[d] - y[d]));
-            x[d] += step;
-            y[d] -= step;
-        }
-    }
-
-    #[inline]
-    fn repel_all(&self, own: &mut [f32; D], cell: usize, rate: f32, rng: &mut Rng) {
-        for _ in 0..self.negative_samples / LANES {
-            self.repel::<LANES>(own, cell, rate, rng);
-        }
-        for _ in 0..self.negative_samples % LANES {
-            self.repel::<1>(own, cell, rate, rng);
-        }
-    }
-
-    /// Moves a point away from `N` cells drawn at random, from all at a time.
-    // Loops over lanes by index are what compiles to vector instructions.
-    #[allow(clippy::needless_range_loop)]
-    #[inline]
-    fn repel<const N: usize>(&self, own: &mut [f32; D], cell: usize, rate: f32, rng: &mut Rng) {
-        let n = self.graph.len() as u64;
-        let mut difference = [[0.0_f32; N]; D];
-        let mut bits = 0;
-        for lane in 0..N {
-            bits = if lane % 2 == 0 { rng.next_u64() } else { bits >> 32 };
-            let other = (((bits & 0xffff_ffff) * n) >> 32) as usize;
-            // A cell does not repel itself: no difference, no move.
-            let place = &self.before[other];
-            let share = if other == cell { 0.0 } else { 1.0 };
-            for d in 0..D {
-                let x = f32::from_bits(place[d].load(Ordering::Relaxed));
-                difference[d][lane] = share * (own[d] - x);
-            }
-        }
-        let mut square = [0.0_f32; N];
-        for dimension in &difference {
-            for lane in 0..N {
-                square[lane] += dimension[lane] * dimension[lane];
-            }
-        }
-        let mut slope = [0.0_f32; N];
-        for lane in 0..N {
-            let nearness = (CLOSEST + square[lane]) * (1.0 + self.a * power(square[lane], self.b));
-            slope[lane] = 2.0 * self.repulsion * self.b / nearness;
-        }
-        for d in 0..D {
-            let mut step = 0.0;
-            for lane in 0..N {
-                step += clipped(slope[lane] * difference[d][lane]);
-            }
-            own[d] += rate * step;
-        }
     }
 }
 
@@ -389,7 +312,7 @@ mod tests {
         let places: Vec<[f64; 2]> =
             (0..n).map(|i| [single[i], single[n + i]].map(f64::from)).collect();
         for (at, edge) in graph.between(1, 2).iter().enumerate() {
-            let forces = Forces::<2>::new(&graph, &single, 2, &how(1));
+            let moves = Moves::<2>::new(&graph, &single, 2, &how(1));
             let mut rng = Rng::new(4, at as u64);
             let mut same = rng.clone();
             let mut draw = |count: usize| {
@@ -406,9 +329,9 @@ mod tests {
             let ends = edge.ends.map(|end| end as usize);
             let mut wanted = places.clone();
             naive_edge(&mut wanted, ends, &draws, 0.3);
-            forces.follow(*edge, 0.3, &mut rng);
+            moves.follow(*edge, 0.3, &mut rng);
             for (i, wanted) in wanted.iter().enumerate() {
-                let found = read(&forces.places[i]);
+                let found = read(&moves.places[i]);
                 for d in 0..2 {
                     // Float32 at up to six from the origin, powers to 2e-5 and moves up to a few.
                     let error = (f64::from(found[d]) - wanted[d]).abs();

@@ -10,7 +10,21 @@ use crate::error::Result;
 const TILE: usize = 1024;
 
 /// A weight of one.
-const ONE: u32 = 1 << 31;
+pub(super) const ONE: u32 = 1 << 31;
+
+/// Whether an edge is looked at in an epoch, counted from one, by its weight in units of 2^-31.
+///
+/// An edge of weight w is looked at in `floor(e w)` of the first e epochs: umap-learn's
+/// schedule, without a state. Epoch e is due where the fraction of `e w` is below w.
+#[inline]
+pub(super) fn is_due(weight: u32, epoch: usize) -> bool {
+    (epoch as u32).wrapping_mul(weight) & (ONE - 1) < weight
+}
+
+/// The least weight that is looked at in some epoch.
+pub(super) fn least_weight(n_epochs: usize) -> u32 {
+    (f64::from(ONE) / n_epochs.max(1) as f64).ceil() as u32
+}
 
 /// The neighbours of each cell, by position, and a number for each.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,13 +129,10 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    /// Whether the edge is looked at in an epoch, counted from one.
-    ///
-    /// An edge of weight w is looked at in `floor(e w)` of the first e epochs: umap-learn's
-    /// schedule, without a state. Epoch e is due where the fraction of `e w` is below w.
+    /// As the function of this name.
     #[inline]
     pub fn is_due(self, epoch: usize) -> bool {
-        (epoch as u32).wrapping_mul(self.weight) & (ONE - 1) < self.weight
+        is_due(self.weight, epoch)
     }
 }
 
@@ -147,7 +158,7 @@ impl Fuzzy {
     pub fn new(table: Table, n_epochs: usize, n_blocks: usize, ctx: &Ctx) -> Result<Self> {
         let table = table.into_memberships(ctx)?;
         let n = table.len();
-        let least = (f64::from(ONE) / n_epochs.max(1) as f64).ceil() as u32;
+        let least = least_weight(n_epochs);
         let n_pairs = n_blocks * (n_blocks + 1) / 2;
         let mut offsets = vec![0; n_pairs + 1];
         let pair = |edge: Edge| {

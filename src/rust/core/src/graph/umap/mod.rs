@@ -3,18 +3,23 @@
 //! 1. [`Curve`]: how near points are that lie at some distance in the layout;
 //! 2. `fuzzy`: how strongly neighbours belong together, from their distances;
 //! 3. `start`: where points begin;
-//! 4. `descent`: attraction along edges, repulsion from cells drawn at random.
+//! 4. `descent`: attraction along edges, repulsion from cells drawn at random, by `forces`.
+//!
+//! `transform` places further cells in a layout that stays as it is.
 //!
 //! Memory: at most `n (20 k + 12)` bytes for n cells with k neighbours while the graph is made,
 //! and `n (12 k + 8 D' + 4 D)` in the descent, with D' the next of 2, 4, 16, 64 dimensions.
 
 mod curve;
 mod descent;
+mod forces;
 mod fuzzy;
 mod start;
+mod transform;
 
 pub use curve::Curve;
 pub use fuzzy::Table;
+pub use transform::umap_place;
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -27,7 +32,8 @@ const FEW_EPOCHS: usize = 10;
 pub struct Descent {
     /// The curve that the layout shall follow.
     pub curve: Curve,
-    /// Rounds over all edges; `None` for 500 up to 10,000 cells and 200 beyond.
+    /// Rounds over all edges; `None` for 500 up to 10,000 cells and 200 beyond, and for
+    /// 100 and 30 where cells are placed among others.
     pub n_epochs: Option<usize>,
     /// The first epoch's share of a gradient that points move by. It falls linearly.
     pub learning_rate: f64,
