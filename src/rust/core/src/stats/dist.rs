@@ -10,7 +10,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LN_10, PI};
 
 use statrs::function::gamma::gamma_lr;
 
-use super::student::{central, central_all, gamma_ratios, is_central};
+use super::student::{beta_fractions, central, gamma_ratios, is_central, outer, two_sided};
 
 /// A p-value and its decimal logarithm, taken from the tail.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -199,28 +199,13 @@ pub fn t_p_value(t: f64, df: f64, alternative: Alternative) -> PValue {
     p_value(&t_tails(t.abs(), df), t, alternative)
 }
 
-/// Appends the p-values of [`t_two_sided`], the same bits, at a fraction of the time where
-/// deviates are small.
+/// Appends the p-values of [`t_two_sided`], the same bits, at a fraction of the time.
 ///
 /// # Panics
 /// If there are not as many `df` as `t`.
 pub fn t_p_values(t: &[f64], df: &[f64], out: &mut Vec<f64>) {
     assert_eq!(t.len(), df.len(), "degrees of freedom of each");
-    central_all(
-        t,
-        df,
-        out,
-        |t, df| {
-            if is_beyond(t.abs(), df) { 0.0 } else { t_two_sided(t, df).p_value }
-        },
-    );
-}
-
-/// Whether both tails beyond `t >= 0` are below the smallest number: with x = df / (df + t^2)
-/// they are less than `1.2 x^(df / 2)` for `t` and `df` from 1 on.
-fn is_beyond(t: f64, df: f64) -> bool {
-    let odds = t / df * t;
-    t > 1.0 && df >= 1.0 && odds < 1e300 && 0.5 * df * libm::log1p(odds) > 760.0
+    two_sided(t, df, out, |t, df| t_two_sided(t, df).p_value);
 }
 
 /// The normal deviate that cuts off the same tail as `t` does.
@@ -246,36 +231,17 @@ fn t_tails(t: f64, df: f64) -> Tail {
     if is_central(t, df) {
         return Tail::Complement(central(&[t], &[df])[0]);
     }
-    let a = 0.5 * df;
-    // x = 1 / (1 + t^2 / df) and y = 1 - x, neither by subtraction; the square
-    // may overflow where its logarithm does not.
     let odds = t / df * t;
-    let (x, y, ln_x) = if odds.is_finite() {
-        (1.0 / (1.0 + odds), odds / (1.0 + odds), -libm::log1p(odds))
-    } else {
-        (0.0, 1.0, libm::log(df) - 2.0 * libm::log(t))
-    };
-    // x^a y^(1/2) / B(a, 1/2), with one logarithm for all that is small.
+    if odds.is_finite() {
+        let [ln_p] = outer(&[t], &[df], &[libm::log1p(odds)]);
+        return Tail::Log(ln_p);
+    }
+    // The square overflows where its logarithm does not.
+    let a = 0.5 * df;
     let ([square], [ln_rest]) = gamma_ratios(&[a]);
-    let rest = (y * square / PI).sqrt() / beta_fraction(a, x, y);
-    Tail::Log(a * ln_x + ln_rest + libm::log(rest))
-}
-
-/// x^a y^(1/2) / B(a, 1/2) over `I_x(a, 1/2)`, the continued fraction of
-/// Didonato & Morris (1992): it holds for any `a` without cancellation, and in the tail
-/// it needs ten to thirty terms.
-fn beta_fraction(a: f64, x: f64, y: f64) -> f64 {
-    let half = 0.5;
-    let start = a * y - half * x + 1.0;
-    continued_fraction(a * start / (a + 1.0), |m| {
-        let middle = a + 2.0 * m;
-        // Divided before it multiplies, so that no product of two large factors forms.
-        let part = x / (middle - 1.0);
-        let up = ((a + m - 1.0) * part) * ((a + m - half) * part) * (m * (half - m));
-        let lift = start + m * (1.0 + y);
-        let down = m + m * (half - m) * part + (a + m) * lift / (middle + 1.0);
-        (up, down)
-    })
+    let [fraction] = beta_fractions(&[a], &[0.0], &[1.0]);
+    let ln_x = libm::log(df) - 2.0 * libm::log(t);
+    Tail::Log(a * ln_x + ln_rest + libm::log((square / PI).sqrt() / fraction))
 }
 
 /// first + up(1) / (down(1) + up(2) / (down(2) + ...)) by Lentz's method;
