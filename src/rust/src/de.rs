@@ -202,7 +202,7 @@ fn run_moments(
         let (pass, view) = moment_pass(test, plan.view(), 0..n_vars);
         run_tiled_mode((plan.source(), &view), ctx, mode, "reading values", &pass, |tiles| {
             let table = TableBuilder::new(options, contrasts.n_comparisons(), n_vars)?;
-            test_moments(ctx, test, &pass.table(tiles), 0..n_vars, &table)?;
+            test_moments(ctx, test, &pass.table(tiles, ctx)?, 0..n_vars, &table)?;
             Ok(marker_table(contrasts, &table.finish(ctx)?))
         })
     })
@@ -301,7 +301,7 @@ fn rs_de_pseudobulk(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
         with_ctx(&ctx, |ctx| {
             let over = (plan.source(), plan.view());
             run_tiled_mode(over, ctx, &mode, "summing groups", &pass, |tiles| {
-                Ok(sums(&pass.table(tiles), &groups))
+                Ok(sums(&pass.table(tiles, ctx)?, &groups))
             })
         })
     })

@@ -88,7 +88,8 @@ fn main() {
         let (start, used) = (Instant::now(), cpu());
         let many = Groups::new(codes(96), 96).expect("groups");
         let pass = GroupPass::<GroupSum>::new(&many, 0..m);
-        let table = pass.table(run_tiled(source, &raw, &ctx, "sum", &pass).expect("sums"));
+        let tiles = run_tiled(source, &raw, &ctx, "sum", &pass).expect("sums");
+        let table = pass.table(tiles, &ctx).expect("sums");
         let total: f64 = (0..96).map(|g| table.group(g).map(|c| c.sum).sum::<f64>()).sum();
         let all = start.elapsed().as_secs_f64();
         println!("pseudobulk of 96 groups: {all:.3} s, cpu {:.2} (total {total})", cpu() - used);

@@ -259,24 +259,24 @@ impl Contrasts {
     }
 
     /// Adds up what is known of each label to that of each part, in the order of
-    /// labels.
-    pub(super) fn add_up<T: Copy>(
+    /// labels; `room` is for the parts where they are not the labels.
+    pub(super) fn add_up<'l, T: Copy>(
         &self,
-        labels: impl Iterator<Item = T>,
+        labels: &'l [T],
         empty: T,
         merge: impl Fn(T, T) -> T,
-        parts: &mut Vec<T>,
-    ) {
-        parts.clear();
+        room: &'l mut Vec<T>,
+    ) -> &'l [T] {
         if self.samples.is_none() {
-            parts.extend(labels);
-            return;
+            return labels;
         }
-        parts.resize(self.n_parts(), empty);
-        for (&part, label) in self.part_of.iter().zip(labels) {
-            let slot = &mut parts[part as usize];
+        room.clear();
+        room.resize(self.n_parts(), empty);
+        for (&part, &label) in self.part_of.iter().zip(labels) {
+            let slot = &mut room[part as usize];
             *slot = merge(*slot, label);
         }
+        room
     }
 
     /// Adds up what is known of each part to that of each side, in the order of
@@ -290,6 +290,7 @@ impl Contrasts {
     ) {
         out.of.clear();
         out.of.extend(self.sides.iter().map(|side| match side {
+            Side::Parts(own) if own.len() == 1 => parts[own[0] as usize],
             Side::Parts(own) => {
                 own.iter().fold(empty, |all, &part| merge(all, parts[part as usize]))
             }

@@ -1,18 +1,22 @@
 //! One accumulator for every group and gene, in one read of the matrix.
 //!
 //! Memory: groups x genes accumulators for the total and as many for the range
-//! in work, these in their smaller form where they are of counts. [`gene_slices`] splits
+//! in work, in their smaller form where they are of counts; or, where they are many, for the
+//! total alone and rows that wait, at most half as much for either. [`gene_slices`] splits
 //! the genes where that exceeds the budget, at the price of a read for each slice.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
+use super::group_tile::{Form, GroupTile};
 use super::groups::{Groups, not_finite};
 use super::held::{CountRows, HeldRows};
+use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
 use crate::pass::TiledPass;
@@ -47,12 +51,16 @@ pub trait Accumulate: Default + Copy + Send + Sync + Serialize + DeserializeOwne
 /// for every block.
 const MAX_TILES: usize = 64;
 
+/// Bytes of a tile's accumulators past which its rows wait.
+const CACHED: usize = 4 << 20;
+
 /// Accumulates the genes of a slice for all groups. A tile owns some groups and
 /// visits their rows alone.
 pub struct GroupPass<'g, A> {
     groups: &'g Groups,
     genes: Range<usize>,
     groups_per_tile: usize,
+    cached: usize,
     /// What the view leaves to the pass.
     log: Option<RowLog>,
     accumulator: PhantomData<A>,
@@ -66,9 +74,16 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
             groups,
             genes,
             groups_per_tile: groups.n_groups().div_ceil(MAX_TILES).max(1),
+            cached: CACHED,
             log: None,
             accumulator: PhantomData,
         }
+    }
+
+    /// The same pass with another idea of what fits a cache.
+    #[cfg(test)]
+    pub(super) fn with_cache(self, cached: usize) -> Self {
+        GroupPass { cached, ..self }
     }
 
     /// The same pass and the view that it has to run over for what it gives over
@@ -96,70 +111,25 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
     }
 
     /// The tiles of the pass as one table.
-    #[must_use]
-    pub fn table(&self, tiles: Vec<GroupTile<A>>) -> GroupTable<A> {
-        GroupTable { n_genes: self.genes.len(), groups_per_tile: self.groups_per_tile, tiles }
-    }
-}
-
-/// The accumulators of some groups: genes of the first, genes of the second ...
-///
-/// Problem: a row's values are scattered over the genes of its group, and each costs
-/// a line of the cache to and fro. Solution: a smaller form while there are counts alone,
-/// so that a row's lines are neighbours. A tile has one form or the other.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(bound = "A: Accumulate")]
-pub struct GroupTile<A: Accumulate> {
-    /// Accumulators; none before anything is added.
-    len: usize,
-    quick: Vec<A::Quick>,
-    cells: Vec<A>,
-    /// Rows added to the smaller form.
-    rows: u32,
-}
-
-/// What a row is added to.
-enum Form<'t, A: Accumulate> {
-    Quick(&'t mut [A::Quick]),
-    Cells(&'t mut [A]),
-}
-
-impl<A: Accumulate> GroupTile<A> {
-    fn new(len: usize) -> Self {
-        GroupTile { len, quick: Vec::new(), cells: Vec::new(), rows: 0 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.quick.is_empty() && self.cells.is_empty()
-    }
-
-    /// The accumulators, no longer in the smaller form.
-    fn cells(&mut self) -> &mut [A] {
-        if self.cells.is_empty() {
-            let quick = std::mem::take(&mut self.quick);
-            self.rows = 0;
-            self.cells.extend(quick.iter().map(A::unpack));
-            self.cells.resize(self.len, A::default());
-        }
-        &mut self.cells
-    }
-
-    /// The `n` accumulators from `at` on for a row of counts.
-    fn for_counts(&mut self, at: usize, n: usize) -> Form<'_, A> {
-        if !self.cells.is_empty() || self.rows == A::QUICK_ROWS {
-            return Form::Cells(&mut self.cells()[at..][..n]);
-        }
-        self.rows += 1;
-        self.quick.resize(self.len, A::Quick::default());
-        Form::Quick(&mut self.quick[at..][..n])
-    }
-
-    fn at(&self, at: usize) -> A {
-        match (self.cells.get(at), self.quick.get(at)) {
-            (Some(cell), _) => *cell,
-            (None, Some(quick)) => A::unpack(quick),
-            (None, None) => A::default(),
-        }
+    ///
+    /// # Errors
+    /// On interruption.
+    pub fn table(&self, tiles: Vec<GroupTile<A>>, ctx: &Ctx) -> Result<GroupTable<A>> {
+        let tiles: Vec<Mutex<GroupTile<A>>> = tiles.into_iter().map(Mutex::new).collect();
+        ctx.parallel(
+            "adding up groups",
+            tiles.len(),
+            || (),
+            |tile, ()| {
+                let mut tile = tiles[tile].lock().unwrap_or_else(PoisonError::into_inner);
+                self.settle(&mut tile);
+                Ok(())
+            },
+        )?;
+        let whole = |tile: Mutex<_>| tile.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let tiles = tiles.into_iter().map(whole).collect();
+        let (n_genes, groups_per_tile) = (self.genes.len(), self.groups_per_tile);
+        Ok(GroupTable { n_genes, groups_per_tile, tiles })
     }
 }
 
@@ -224,25 +194,42 @@ fn push_counts<A: Accumulate>(
 }
 
 impl<A: Accumulate> GroupPass<'_, A> {
-    /// Adds the rows of counts that belong to the tile's groups.
+    /// Adds the rows of counts that belong to the tile's groups, or lets them wait.
     fn fold_counts(&self, rows: &CountRows, owned: &Range<usize>, partial: &mut GroupTile<A>) {
-        let (first_gene, n_genes) = (self.genes.start, self.genes.len());
+        let waits = partial.quick_bytes() > self.cached;
         for (position, genes, counts) in rows.iter() {
             let group = self.groups.of(position) as usize;
             if !owned.contains(&group) {
                 continue;
             }
-            let form = partial.for_counts((group - owned.start) * n_genes, n_genes);
-            match &self.log {
-                None => push_counts(form, first_gene, (genes, counts), |count| {
-                    (f64::from(count), f64::from(count))
-                }),
-                Some(log) => TABLE.with_borrow_mut(|table| {
-                    let mut function = log.row_of_counts(genes, counts, table);
-                    push_counts(form, first_gene, (genes, counts), |count| function.count(count));
-                }),
+            let slot = group - owned.start;
+            if !(waits && partial.wait(slot, genes, counts)) {
+                let n_genes = self.genes.len();
+                self.add_counts(partial.for_counts(slot * n_genes, n_genes), genes, counts);
             }
         }
+        if partial.is_full() {
+            self.settle(partial);
+        }
+    }
+
+    /// Adds a row of counts to the accumulators of its group.
+    fn add_counts(&self, form: Form<'_, A>, genes: &[u16], counts: &[u16]) {
+        let first_gene = self.genes.start;
+        match &self.log {
+            None => push_counts(form, first_gene, (genes, counts), |count| {
+                (f64::from(count), f64::from(count))
+            }),
+            Some(log) => TABLE.with_borrow_mut(|table| {
+                let mut function = log.row_of_counts(genes, counts, table);
+                push_counts(form, first_gene, (genes, counts), |count| function.count(count));
+            }),
+        }
+    }
+
+    /// Adds the rows of a tile that wait.
+    fn settle(&self, tile: &mut GroupTile<A>) {
+        tile.settle(self.genes.len(), |form, genes, counts| self.add_counts(form, genes, counts));
     }
 
     /// Adds the other rows that do.
@@ -258,6 +245,7 @@ impl<A: Accumulate> GroupPass<'_, A> {
             if !owned.contains(&group) {
                 continue;
             }
+            self.settle(partial);
             let (indices, values) = block.row(r);
             let cells = &mut partial.cells()[(group - owned.start) * n_genes..][..n_genes];
             let finite = match &self.log {
@@ -308,30 +296,17 @@ impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
     }
 
     fn merge(&self, _tile: usize, into: &mut GroupTile<A>, from: &mut GroupTile<A>) {
-        if from.is_empty() {
-            return;
+        if into.comes_before(from) {
+            self.settle(into);
         }
-        if into.is_empty() {
-            std::mem::swap(into, from);
-            return;
-        }
-        let rows = into.rows.checked_add(from.rows).filter(|&rows| rows <= A::QUICK_ROWS);
-        if let (true, true, Some(rows)) = (into.cells.is_empty(), from.cells.is_empty(), rows) {
-            for (into, from) in into.quick.iter_mut().zip(&from.quick) {
-                A::merge_quick(into, from);
-            }
-            into.rows = rows;
-            return;
-        }
-        for (at, into) in into.cells().iter_mut().enumerate() {
-            into.merge(&from.at(at));
+        into.merge(from);
+        if into.is_full() {
+            self.settle(into);
         }
     }
 
     fn reset(&self, _tile: usize, partial: &mut GroupTile<A>) {
-        partial.cells = Vec::new();
-        partial.quick.fill(A::Quick::default());
-        partial.rows = 0;
+        partial.reset();
     }
 }
 
@@ -357,7 +332,29 @@ impl<A: Accumulate> GroupTable<A> {
     pub fn gene(&self, gene: usize) -> impl Iterator<Item = A> {
         assert!(gene < self.n_genes, "a gene of the slice");
         let (tiles, step) = (self.tiles.iter(), self.n_genes);
-        tiles.flat_map(move |tile| (gene..tile.len).step_by(step).map(|at| tile.at(at)))
+        tiles.flat_map(move |tile| (gene..tile.len()).step_by(step).map(|at| tile.at(at)))
+    }
+
+    /// The accumulators of some genes: of the first group by group, of the second ...
+    ///
+    /// # Panics
+    /// If the slice has no such genes.
+    pub fn gather(&self, genes: Range<usize>, out: &mut Vec<A>) {
+        assert!(genes.end <= self.n_genes, "genes of the slice");
+        let per_tile = |tile: &GroupTile<A>| tile.len().checked_div(self.n_genes).unwrap_or(0);
+        let n_groups: usize = self.tiles.iter().map(per_tile).sum();
+        out.clear();
+        out.resize(genes.len() * n_groups, A::default());
+        let slots = self.tiles.iter().flat_map(|tile| (0..per_tile(tile)).map(move |s| (tile, s)));
+        for (group, (tile, slot)) in slots.enumerate() {
+            let first = slot * self.n_genes;
+            let own = tile.each(first + genes.start..first + genes.end);
+            let mut at = group;
+            own.for_each(|accumulator| {
+                out[at] = accumulator;
+                at += n_groups;
+            });
+        }
     }
 
     /// The accumulators of one group, gene by gene.

@@ -5,6 +5,8 @@
 //! which nearly all values are, wait in four bytes, packed while their slab is still in
 //! the nearest cache.
 
+use serde::{Deserialize, Serialize};
+
 use crate::matrix::RowBlock;
 use crate::pass::Held;
 
@@ -56,14 +58,14 @@ impl Held for HeldRows {
     }
 
     fn bytes(&self) -> usize {
-        4 * self.counts.genes.len() + 16 * self.counts.rows.len() + self.plain.bytes()
+        self.counts.bytes() + self.plain.bytes()
     }
 }
 
 /// Rows of counts.
-#[derive(Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct CountRows {
-    /// Position of each row in the view.
+    /// By what each row goes: its position in the view, or another number.
     rows: Vec<usize>,
     /// Where each row ends.
     ends: Vec<usize>,
@@ -77,14 +79,29 @@ impl CountRows {
         self.rows.len()
     }
 
-    /// Position, columns and counts of each row.
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        4 * self.genes.len() + 16 * self.rows.len()
+    }
+
+    /// Number, columns and counts of each row.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &[u16], &[u16])> {
         let mut start = 0;
-        self.rows.iter().zip(&self.ends).map(move |(&position, &end)| {
+        self.rows.iter().zip(&self.ends).map(move |(&number, &end)| {
             let span = start..end;
             start = end;
-            (position, &self.genes[span.clone()], &self.counts[span])
+            // Rows from another process may be anything.
+            let genes = self.genes.get(span.clone()).unwrap_or_default();
+            (number, genes, self.counts.get(span).unwrap_or_default())
         })
+    }
+
+    /// Appends a row of counts.
+    pub(super) fn push_counts(&mut self, number: usize, genes: &[u16], counts: &[u16]) {
+        self.genes.extend_from_slice(genes);
+        self.counts.extend_from_slice(counts);
+        self.rows.push(number);
+        self.ends.push(self.counts.len());
     }
 
     /// Appends a row, unless a value is no small count or a column does not fit.

@@ -174,7 +174,7 @@ impl LogRegTest<'_> {
         for slice in gene_slices::<GroupMoments>(n_units, n_vars, ctx.memory_bytes()) {
             let pass = GroupPass::<GroupMoments>::new(self.units, slice.clone());
             let tiles = run_tiled(training.source(), &view, ctx, "reading values", &pass)?;
-            let moments = pass.table(tiles);
+            let moments = pass.table(tiles, ctx)?;
             let side = |units: &[u32], gene: usize| {
                 let (mut total, mut n) = (GroupMoments::default(), 0);
                 for &unit in units {

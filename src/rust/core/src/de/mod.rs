@@ -3,7 +3,7 @@
 //!
 //! * [`groups`], [`contrast`]: which cell is where, what is compared with what.
 //! * [`group_pass`]: one accumulator for every group and gene, in one read (rows wait
-//!   for their turn in `held`); [`moments`] make t-tests ([`ttest`]) and tests of detection ([`binomial`]) of
+//!   for their turn in `held`, accumulators are in a `group_tile`); [`moments`] make t-tests ([`ttest`]) and tests of detection ([`binomial`]) of
 //!   them, pseudobulk takes the sums.
 //! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s (rows `turn`ed around) that
 //!   [`spill`] to disk; the source of rank tests ([`wilcoxon`], `ranking`).
@@ -24,6 +24,7 @@ pub mod fold_change;
 pub mod gene_major;
 mod genes;
 pub mod group_pass;
+mod group_tile;
 mod held;
 pub mod latent;
 pub mod logreg;

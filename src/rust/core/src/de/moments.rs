@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contrast::{Contrasts, SideValues};
 use super::fold_change::Sums;
-use super::genes::for_each_gene;
+use super::genes::{for_each_gene, genes_of_task};
 use super::group_pass::{Accumulate, GroupPass, GroupTable, gene_slices};
 use super::replicates::{ReplicatePlan, ReplicateWork};
 use super::table::{MarkerTable, Row, TableBuilder, TableOptions};
@@ -38,6 +38,7 @@ impl Accumulate for GroupMoments {
         self.linear += linear;
     }
 
+    #[inline]
     fn merge(&mut self, later: &Self) {
         self.values.merge(&later.values);
         self.linear += later.linear;
@@ -53,11 +54,13 @@ impl Accumulate for GroupMoments {
         quick.linear += linear;
     }
 
+    #[inline]
     fn merge_quick(into: &mut QuickMoments, later: &QuickMoments) {
         into.values.merge(&later.values);
         into.linear += later.linear;
     }
 
+    #[inline]
     fn unpack(quick: &QuickMoments) -> Self {
         GroupMoments { values: quick.values.moments(), linear: quick.linear }
     }
@@ -93,6 +96,7 @@ pub struct StratumMoments {
 
 impl StratumMoments {
     /// Mean and variance of both sides.
+    #[inline]
     pub(super) fn summaries(&self) -> (MeanVar, MeanVar) {
         (
             self.group.values.with_zeros(self.n_group),
@@ -101,13 +105,25 @@ impl StratumMoments {
     }
 }
 
-/// The least of a row.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Brief {
-    /// The test statistic.
-    pub statistic: f64,
-    /// The p-value.
-    pub p_value: f64,
+/// The least of the rows of a gene: by comparison.
+#[derive(Debug, Default)]
+pub struct Briefs {
+    /// Test statistics.
+    pub statistics: Vec<f64>,
+    /// Degrees of freedom, or whatever the p-values come from beside the statistics.
+    pub(super) dfs: Vec<f64>,
+    /// p-values.
+    pub p_values: Vec<f64>,
+}
+
+impl Briefs {
+    /// Empties all.
+    pub(super) fn clear(&mut self) {
+        let Briefs { statistics, dfs, p_values } = self;
+        statistics.clear();
+        dfs.clear();
+        p_values.clear();
+    }
 }
 
 /// A test that needs moments alone.
@@ -116,9 +132,10 @@ pub trait MomentTest: Sync {
     fn contrasts(&self) -> &Contrasts;
     /// What a comparison of these strata comes to.
     fn row(&self, strata: &[StratumMoments]) -> Row;
-    /// What matters where nobody looks at the row; `None` where the row is as quick.
-    fn brief(&self, _strata: &[StratumMoments]) -> Option<Brief> {
-        None
+    /// What matters of comparisons of one stratum where nobody looks at the row: each by the
+    /// means and variances of its sides. `false` where a row is as quick, or it takes more than these.
+    fn briefs(&self, _sides: impl Iterator<Item = (MeanVar, MeanVar)>, _out: &mut Briefs) -> bool {
+        false
     }
     /// How samples are told apart, where they are.
     fn replicates(&self) -> Option<ReplicatePlan<'_>>;
@@ -154,7 +171,7 @@ pub fn run_moment_test(
     for genes in gene_slices::<GroupMoments>(n_groups, view.n_vars(), ctx.memory_bytes()) {
         let (pass, view) = moment_pass(test, view, genes.clone());
         let tiles = run_tiled(source, &view, ctx, "reading values", &pass)?;
-        test_moments(ctx, test, &pass.table(tiles), genes, &table)?;
+        test_moments(ctx, test, &pass.table(tiles, ctx)?, genes, &table)?;
     }
     table.finish(ctx)
 }
@@ -172,7 +189,9 @@ pub fn test_moments(
 ) -> Result<()> {
     let contrasts = test.contrasts();
     let plan = test.replicates();
-    let first = genes.start;
+    let (first, end) = (genes.start, genes.end);
+    let at_once = GATHERED.min(genes_of_task(contrasts.n_comparisons()));
+    let simple = plan.is_none() && contrasts.comparisons().iter().all(|strata| strata.len() == 1);
     for_each_gene(
         ctx,
         genes,
@@ -180,29 +199,33 @@ pub fn test_moments(
         table,
         Workspace::default,
         |gene, w, rows| {
-            w.labels.clear();
-            w.labels.extend(moments.gene(gene - first));
-            contrasts.check_counts(gene, w.labels.iter().map(|m| m.values.n()))?;
-            let labels = w.labels.iter().copied();
-            contrasts.add_up(labels, GroupMoments::default(), merged, &mut w.parts);
-            contrasts.sides(&w.parts, GroupMoments::default(), merged, &mut w.sides);
-            if let Some(plan) = &plan {
-                plan.add_up(w.labels.iter().map(GroupMoments::sums), &mut w.replicates);
+            if !w.gathered.contains(&gene) {
+                w.gathered = gene..(gene + at_once).min(end);
+                moments.gather(gene - first..w.gathered.end - first, &mut w.moments);
             }
+            let n_labels = w.moments.len() / w.gathered.len();
+            let labels = &w.moments[(gene - w.gathered.start) * n_labels..][..n_labels];
+            contrasts.check_counts(gene, labels.iter().map(|m| m.values.n()))?;
+            let empty = GroupMoments::default();
+            let parts = contrasts.add_up(labels, empty, merged, &mut w.parts);
+            contrasts.sides(parts, empty, merged, &mut w.sides);
+            if let Some(plan) = &plan {
+                plan.add_up(labels.iter().map(GroupMoments::sums), &mut w.replicates);
+            }
+            w.briefs.clear();
+            let brief =
+                simple && rows.skips() && test.briefs(w.sides.summaries(contrasts), &mut w.briefs);
             for (comparison, strata) in contrasts.comparisons().iter().enumerate() {
+                if brief && !rows.wants(w.briefs.statistics[comparison]) {
+                    rows.skip(w.briefs.p_values[comparison]);
+                    continue;
+                }
                 w.strata.clear();
                 w.strata.extend(strata.clone().map(|stratum| {
                     let (group, reference) = w.sides.pair(contrasts.strata()[stratum]);
                     let (n_group, n_reference) = contrasts.stratum_sizes(stratum);
                     StratumMoments { group, n_group, reference, n_reference }
                 }));
-                if rows.skips() && plan.is_none() {
-                    let brief = test.brief(&w.strata);
-                    if let Some(brief) = brief.filter(|brief| !rows.wants(brief.statistic)) {
-                        rows.skip(brief.p_value);
-                        continue;
-                    }
-                }
                 let mut row = test.row(&w.strata);
                 if let Some(plan) = &plan {
                     row.replicates =
@@ -215,16 +238,35 @@ pub fn test_moments(
     )
 }
 
+/// Genes that are gathered at once, so that the pages of memory that are looked up serve them
+/// all.
+const GATHERED: usize = 32;
+
 /// One thread's memory.
 #[derive(Default)]
 struct Workspace {
-    labels: Vec<GroupMoments>,
+    gathered: Range<usize>,
+    /// Of the gathered genes: of the first label by label, of the second ...
+    moments: Vec<GroupMoments>,
     parts: Vec<GroupMoments>,
     sides: SideValues<GroupMoments>,
+    briefs: Briefs,
     strata: Vec<StratumMoments>,
     replicates: ReplicateWork,
 }
 
+impl SideValues<GroupMoments> {
+    /// Mean and variance of both sides of each stratum.
+    fn summaries(&self, contrasts: &Contrasts) -> impl Iterator<Item = (MeanVar, MeanVar)> {
+        contrasts.strata().iter().enumerate().map(|(stratum, &pair)| {
+            let (group, reference) = self.pair(pair);
+            let (n_group, n_reference) = contrasts.stratum_sizes(stratum);
+            StratumMoments { group, n_group, reference, n_reference }.summaries()
+        })
+    }
+}
+
+#[inline]
 fn merged(mut into: GroupMoments, later: GroupMoments) -> GroupMoments {
     into.merge(&later);
     into

@@ -16,7 +16,7 @@ use crate::ctx::{Ctx, Silent};
 use crate::error::Error;
 use crate::matrix::Source;
 use crate::matrix::testing::Matrix;
-use crate::pass::{from_bytes, run_tiled, run_tiled_ranges, to_bytes};
+use crate::pass::{TiledPass, from_bytes, run_tiled, run_tiled_ranges, to_bytes};
 use crate::stats::dist::{Alternative, normal_p_value, t_p_value, t_to_normal};
 use crate::stats::log1p::ln_1p;
 use crate::stats::random::Rng;
@@ -637,7 +637,7 @@ fn threads_memory_and_ranges_do_not_matter_to_moments() {
         }
         let n_comparisons = test.contrasts().n_comparisons();
         let table = TableBuilder::new(all_rows(), n_comparisons, N_VARS).unwrap();
-        test_moments(&ctx, &test, &pass.table(total), 0..N_VARS, &table).unwrap();
+        test_moments(&ctx, &test, &pass.table(total, &ctx).unwrap(), 0..N_VARS, &table).unwrap();
         assert_eq!(bits(table.finish(&ctx).unwrap()), want);
     }
 }
@@ -654,8 +654,9 @@ fn sums_of_many_groups_are_exact() {
     let codes: Vec<u32> = (0..N_OBS as u32).map(|row| row * 3 % 150).collect();
     let groups = Groups::new(codes.clone(), 150).unwrap();
     let pass = GroupPass::<GroupSum>::new(&groups, 0..N_VARS);
-    let tiles = run_tiled(&matrix, &view, &ctx(4, MEMORY), "test", &pass).unwrap();
-    let table = pass.table(tiles);
+    let ctx = ctx(4, MEMORY);
+    let tiles = run_tiled(&matrix, &view, &ctx, "test", &pass).unwrap();
+    let table = pass.table(tiles, &ctx).unwrap();
     for group in 0..150 {
         for gene in 0..N_VARS {
             let cells = (0..N_OBS).filter(|&row| codes[row] as usize == group);
@@ -665,6 +666,53 @@ fn sums_of_many_groups_are_exact() {
             assert_eq!(got.n as usize, values.iter().filter(|x| **x != 0.0).count());
             let odd = values.iter().filter(|x| **x < 0.0 || x.fract() != 0.0).count();
             assert_eq!(got.odd as usize, odd);
+        }
+    }
+}
+
+#[test]
+fn rows_that_wait_come_to_the_same() {
+    let mut matrix = matrix();
+    // Rows that can't wait, in some ranges.
+    matrix.set(3, 4, 0.5);
+    matrix.set(N_OBS / 2, 7, 1e6);
+    let rows = rows();
+    // Groups that fill their tiles within a range, and groups that never do.
+    for n_groups in [2, 7, 150] {
+        let codes = (0..rows.len() as u32).map(|row| row * 5 % n_groups).collect();
+        let groups = Groups::new(codes, n_groups as usize).unwrap();
+        for view in [plain_view(Some(&rows)), log_view(Some(&rows)).with_linear()] {
+            let run = |cache, threads| {
+                let ctx = ctx(threads, MEMORY);
+                let pass = GroupPass::<GroupMoments>::new(&groups, 2..N_VARS).with_cache(cache);
+                let (pass, view) = pass.over(&view);
+                let whole = run_tiled(&matrix, &view, &ctx, "test", &pass).unwrap();
+                let mut total: Vec<_> = (0..pass.n_tiles()).map(|tile| pass.empty(tile)).collect();
+                for range in 0..matrix.grid().n_ranges() {
+                    let tiles =
+                        run_tiled_ranges(&matrix, &view, &ctx, "test", &pass, range).unwrap();
+                    for (t, (into, tile)) in total.iter_mut().zip(tiles).enumerate() {
+                        let mut from = from_bytes(&to_bytes(&tile).unwrap()).unwrap();
+                        pass.merge(t, into, &mut from);
+                    }
+                }
+                [whole, total].map(|tiles| {
+                    let table = pass.table(tiles, &ctx).unwrap();
+                    let cells = (0..groups.n_groups()).flat_map(|group| table.group(group));
+                    let bits = cells.map(|cell| to_bytes(&cell).unwrap()).collect::<Vec<_>>();
+                    let mut gathered = Vec::new();
+                    table.gather(3..N_VARS - 2, &mut gathered);
+                    let genes = (3..N_VARS - 2).flat_map(|gene| table.gene(gene));
+                    assert!(gathered.into_iter().eq(genes));
+                    bits
+                })
+            };
+            let [want, merged] = run(usize::MAX, 1);
+            assert!(want == merged);
+            for threads in [1, 4] {
+                let [whole, merged] = run(0, threads);
+                assert!(whole == want && merged == want, "{n_groups} groups, {threads} threads");
+            }
         }
     }
 }

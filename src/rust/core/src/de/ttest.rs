@@ -3,10 +3,10 @@
 use super::combine::{Effects, Verdict, Weight, stouffer};
 use super::contrast::Contrasts;
 use super::fold_change::{FoldChange, Side};
-use super::moments::{Brief, GroupMoments, MomentTest, StratumMoments};
+use super::moments::{Briefs, GroupMoments, MomentTest, StratumMoments};
 use super::replicates::ReplicatePlan;
 use super::table::Row;
-use crate::stats::dist::{Alternative, PValue, normal_p_value, t_p_value, t_to_normal};
+use crate::stats::dist::{Alternative, PValue, normal_p_value, t_p_value, t_p_values, t_to_normal};
 use crate::stats::moments::MeanVar;
 
 /// How the reference's variance enters.
@@ -58,11 +58,22 @@ impl MomentTest for TTest<'_> {
         Effects::row(&effects, Verdict { statistic, p })
     }
 
-    fn brief(&self, strata: &[StratumMoments]) -> Option<Brief> {
-        let [stratum] = strata else { return None };
-        let (a, b) = stratum.summaries();
-        let Verdict { statistic, p } = self.verdict(&self.student(a, b));
-        Some(Brief { statistic, p_value: p.p_value })
+    fn briefs(&self, sides: impl Iterator<Item = (MeanVar, MeanVar)>, out: &mut Briefs) -> bool {
+        if self.alternative != Alternative::TwoSided {
+            return false;
+        }
+        for (a, b) in sides {
+            let Student { t, df, .. } = self.student(a, b);
+            out.statistics.push(t);
+            // As in a verdict: none are needed where t is zero or infinite.
+            out.dfs.push(match t {
+                0.0 => 100.0,
+                _ if t.is_infinite() => f64::INFINITY,
+                _ => df,
+            });
+        }
+        t_p_values(&out.statistics, &out.dfs, &mut out.p_values);
+        true
     }
 }
 
@@ -124,6 +135,7 @@ impl TTest<'_> {
 
 /// Welch's t and the degrees of freedom of Satterthwaite. Equal means give 0
 /// whatever the variances; different means without any variance, an infinity.
+#[inline]
 #[must_use]
 pub fn welch(a: MeanVar, b: MeanVar) -> (f64, f64) {
     let (va, vb) = (a.var / a.n as f64, b.var / b.n as f64);

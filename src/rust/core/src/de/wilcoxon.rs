@@ -98,9 +98,9 @@ impl Wilcoxon<'_> {
         rows: &mut RowBatch,
     ) {
         let contrasts = self.contrasts;
-        let labels = work.labels.iter().copied();
-        contrasts.add_up(labels, Sums::default(), Sums::and, &mut work.parts);
-        contrasts.sides(&work.parts, Sums::default(), Sums::and, &mut work.sides);
+        let empty = Sums::default();
+        let parts = contrasts.add_up(&work.labels, empty, Sums::and, &mut work.parts);
+        contrasts.sides(parts, empty, Sums::and, &mut work.sides);
         for (comparison, strata) in contrasts.comparisons().iter().enumerate() {
             let ranks = &work.ranks.strata[strata.clone()];
             work.effects.clear();

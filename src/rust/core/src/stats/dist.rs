@@ -10,6 +10,8 @@ use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LN_10, PI};
 
 use statrs::function::gamma::gamma_lr;
 
+use super::student::{beta_fractions, central, gamma_ratios, is_central, outer, two_sided};
+
 /// A p-value and its decimal logarithm, taken from the tail.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PValue {
@@ -197,6 +199,15 @@ pub fn t_p_value(t: f64, df: f64, alternative: Alternative) -> PValue {
     p_value(&t_tails(t.abs(), df), t, alternative)
 }
 
+/// Appends the p-values of [`t_two_sided`], the same bits, at a fraction of the time.
+///
+/// # Panics
+/// If there are not as many `df` as `t`.
+pub fn t_p_values(t: &[f64], df: &[f64], out: &mut Vec<f64>) {
+    assert_eq!(t.len(), df.len(), "degrees of freedom of each");
+    two_sided(t, df, out, |t, df| t_two_sided(t, df).p_value);
+}
+
 /// The normal deviate that cuts off the same tail as `t` does.
 #[must_use]
 pub fn t_to_normal(t: f64, df: f64) -> f64 {
@@ -217,81 +228,20 @@ fn t_tails(t: f64, df: f64) -> Tail {
     if df.is_infinite() {
         return normal_tails(t);
     }
-    if t == 0.0 {
-        return Tail::Complement(0.0);
+    if is_central(t, df) {
+        return Tail::Complement(central(&[t], &[df])[0]);
     }
-    let a = 0.5 * df;
-    // x = 1 / (1 + t^2 / df) and y = 1 - x, neither by subtraction; the square
-    // may overflow where its logarithm does not.
     let odds = t / df * t;
-    let (x, y, ln_x) = if odds.is_finite() {
-        (1.0 / (1.0 + odds), odds / (1.0 + odds), -libm::log1p(odds))
-    } else {
-        (0.0, 1.0, libm::log(df) - 2.0 * libm::log(t))
-    };
-    // x^a y^(1/2) / B(a, 1/2); in the tail with one logarithm for all that is small.
-    let (square, ln_rest) = gamma_ratio(a);
-    if t * t < 4.0 && y < 0.6 {
-        let power = libm::exp(a * ln_x + ln_rest) * (y * square / PI).sqrt();
-        Tail::Complement(power * beta_series(a, y))
-    } else {
-        let ln_power = a * ln_x + 0.5 * libm::log(y * square / PI) + ln_rest;
-        Tail::Log(ln_power - libm::log(beta_fraction(a, x, y)))
+    if odds.is_finite() {
+        let [ln_p] = outer(&[t], &[df], &[libm::log1p(odds)]);
+        return Tail::Log(ln_p);
     }
-}
-
-/// Gamma(a + 1/2) / Gamma(a), as its square without a factor and the logarithm of
-/// that factor.
-///
-/// # Numerics
-///
-/// The difference of two `lgamma` would lose all digits for large `a`. Instead
-/// the asymptotic series, which follows from Stirling's, after moving `a` above
-/// 20 by Gamma(a + 1) = a Gamma(a).
-fn gamma_ratio(a: f64) -> (f64, f64) {
-    let mut product = 1.0;
-    let mut a = a;
-    while a < 20.0 {
-        product *= a / (a + 0.5);
-        a += 1.0;
-    }
-    let r = 1.0 / a;
-    let r2 = r * r;
-    let series =
-        r * (-1.0 / 8.0 + r2 * (1.0 / 192.0 + r2 * (-1.0 / 640.0 + r2 * (17.0 / 14_336.0))));
-    (a * product * product, series)
-}
-
-/// `I_y(1/2, a)` over y^(1/2) x^a / B(1/2, a): a sum of positive terms, short
-/// where the deviate is small.
-fn beta_series(a: f64, y: f64) -> f64 {
-    let mut term = 2.0;
-    let mut sum = term;
-    let mut k = 0.0;
-    while term > sum * (0.25 * f64::EPSILON) {
-        term *= (a + 0.5 + k) / (1.5 + k) * y;
-        sum += term;
-        k += 1.0;
-    }
-    sum
-}
-
-/// x^a y^(1/2) / B(a, 1/2) over `I_x(a, 1/2)`, the continued fraction of
-/// Didonato & Morris (1992): it holds for any `a` without cancellation, and in the tail
-/// it needs ten to thirty terms.
-fn beta_fraction(a: f64, x: f64, y: f64) -> f64 {
-    let half = 0.5;
-    let start = a * y - half * x + 1.0;
-    continued_fraction(a * start / (a + 1.0), |m| {
-        let middle = a + 2.0 * m;
-        // Divided in turn, so that no product of two large factors forms.
-        let left = (a + m - 1.0) * x / (middle - 1.0);
-        let right = (a + m - half) * x / (middle - 1.0);
-        let up = left * right * (m * (half - m));
-        let lift = start + m * (1.0 + y);
-        let down = m + m * (half - m) * x / (middle - 1.0) + (a + m) * lift / (middle + 1.0);
-        (up, down)
-    })
+    // The square overflows where its logarithm does not.
+    let a = 0.5 * df;
+    let ([square], [ln_rest]) = gamma_ratios(&[a]);
+    let [fraction] = beta_fractions(&[a], &[0.0], &[1.0]);
+    let ln_x = libm::log(df) - 2.0 * libm::log(t);
+    Tail::Log(a * ln_x + ln_rest + libm::log((square / PI).sqrt() / fraction))
 }
 
 /// first + up(1) / (down(1) + up(2) / (down(2) + ...)) by Lentz's method;

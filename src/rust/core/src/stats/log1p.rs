@@ -70,8 +70,7 @@ impl NullaryFnOnce for QuickExpM1<'_> {
 /// Within 4e-16 relative, without branches.
 pub fn exp_all(values: &mut [f64]) {
     for x in values {
-        let (power, small) = exp_parts(x.clamp(-700.0, 700.0));
-        *x = power * small + power;
+        *x = exp_quick(x.clamp(-700.0, 700.0));
     }
 }
 
@@ -81,14 +80,29 @@ pub fn exp_all(values: &mut [f64]) {
 /// Within 5e-16 relative, without branches: the series of `2 atanh(x / (2 + x))`.
 pub fn ln_1p_all(values: &mut [f64]) {
     for x in values {
-        let s = *x / (2.0 + *x);
-        let square = s * s;
-        let mut series = 0.0;
-        for divisor in ATANH_DIVISORS {
-            series = series * square + 1.0 / divisor;
-        }
-        *x = 2.0 * s * series;
+        *x = ln_1p_quick(*x);
     }
+}
+
+/// `ln(1 + x)` from 0 to 1, as [`ln_1p_all`].
+#[allow(clippy::inline_always)] // As where it is called.
+#[inline(always)]
+pub(super) fn ln_1p_quick(x: f64) -> f64 {
+    let s = x / (2.0 + x);
+    let square = s * s;
+    let mut series = 0.0;
+    for divisor in ATANH_DIVISORS {
+        series = series * square + 1.0 / divisor;
+    }
+    2.0 * s * series
+}
+
+/// `exp(x)` between -700 and 700, as [`exp_all`].
+#[allow(clippy::inline_always)] // As where it is called.
+#[inline(always)]
+pub(super) fn exp_quick(x: f64) -> f64 {
+    let (power, small) = exp_parts(x);
+    power * small + power
 }
 
 /// Divisors of the terms of the inverse hyperbolic tangent: at 1/3 the next term

@@ -34,3 +34,4 @@ pub mod powers;
 pub mod random;
 pub mod rank;
 pub mod select;
+mod student;

@@ -68,17 +68,12 @@ impl Moments {
     /// # Numerics
     ///
     /// The other's sums are moved to this one's shift. An empty accumulator is
-    /// neutral on either side.
+    /// neutral on either side, and takes no branch.
+    #[inline]
     pub fn merge(&mut self, other: &Self) {
-        if other.n == 0 {
-            return;
-        }
-        if self.n == 0 {
-            *self = *other;
-            return;
-        }
-        let n = other.n as f64;
-        let delta = other.shift - self.shift;
+        let n = other.n as i64 as f64;
+        self.shift = if self.n == 0 { other.shift } else { self.shift };
+        let delta = if other.n == 0 { 0.0 } else { other.shift - self.shift };
         self.n += other.n;
         self.s1 += other.s1 + n * delta;
         self.s2 += other.s2 + delta * (2.0 * other.s1 + n * delta);
@@ -108,6 +103,7 @@ impl Moments {
     /// # Panics
     ///
     /// If more than `n_total` values were pushed.
+    #[inline]
     #[must_use]
     pub fn with_zeros(&self, n_total: u64) -> MeanVar {
         assert!(self.n <= n_total, "more values than observations");
@@ -165,6 +161,7 @@ impl ShortMoments {
 
     /// Adds the values of another accumulator, which come after this one's; 2^32 - 1 values
     /// in all.
+    #[inline]
     pub fn merge(&mut self, other: &Self) {
         if self.n == 0 {
             *self = *other;
@@ -178,6 +175,7 @@ impl ShortMoments {
     }
 
     /// The same in full length.
+    #[inline]
     #[must_use]
     pub fn moments(&self) -> Moments {
         let (n, shift) = (u64::from(self.n), f64::from(self.shift));
@@ -188,9 +186,9 @@ impl ShortMoments {
         // 1 / (2 n + 1) of them left, the first value being among them.
         let count = n as f64;
         let noise = (count * f64::EPSILON).min(0.25 / count);
-        let offset = self.s1 / count;
-        if self.s2 - self.s1 * offset <= noise * self.s2 {
-            return Moments { shift: shift + offset, n, s1: 0.0, s2: 0.0 };
+        let (ones, squares) = (self.s1 * self.s1, count * self.s2);
+        if squares - ones <= noise * squares {
+            return Moments { shift: shift + self.s1 / count, n, s1: 0.0, s2: 0.0 };
         }
         Moments { shift, n, s1: self.s1, s2: self.s2 }
     }
@@ -258,6 +256,7 @@ impl CountMoments {
     /// # Panics
     ///
     /// If more than `n_total` counts were pushed.
+    #[inline]
     #[must_use]
     pub fn with_zeros(&self, n_total: u64) -> MeanVar {
         assert!(self.n <= n_total, "more values than observations");
