@@ -361,7 +361,7 @@ impl<A: Accumulate> GroupTable<A> {
     pub fn group(&self, group: usize) -> impl Iterator<Item = A> {
         let tile = &self.tiles[group / self.groups_per_tile];
         let first = group % self.groups_per_tile * self.n_genes;
-        (first..first + self.n_genes).map(|at| tile.at(at))
+        tile.each(first..first + self.n_genes)
     }
 
     /// The accumulator of a gene in a group.

@@ -141,13 +141,13 @@ impl<A: Accumulate> GroupTile<A> {
         if later.rows == 0 && later.cells.is_empty() {
             return;
         }
-        if !self.cells.is_empty() {
-            for (i, into) in self.cells[at..][..later.len].iter_mut().enumerate() {
-                into.merge(&later.at(i));
-            }
-        } else {
+        if self.cells.is_empty() {
             for (into, from) in self.quick[at..].iter_mut().zip(&later.quick) {
                 A::merge_quick(into, from);
+            }
+        } else {
+            for (into, from) in self.cells[at..].iter_mut().zip(later.each(0..later.len)) {
+                into.merge(&from);
             }
         }
     }

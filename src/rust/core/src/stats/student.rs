@@ -74,18 +74,11 @@ pub(super) fn central<const N: usize>(t: &[f64; N], df: &[f64; N]) -> [f64; N] {
 #[inline(always)]
 pub(super) fn gamma_ratios<const N: usize>(a: &[f64; N]) -> ([f64; N], [f64; N]) {
     let (mut a, mut product) = (*a, [1.0; N]);
-    loop {
-        let mut low = false;
-        for i in 0..N {
-            low |= a[i] < 20.0;
-        }
-        if !low {
-            break;
-        }
-        for i in 0..N {
-            let (factor, step) = if a[i] < 20.0 { (a[i] / (a[i] + 0.5), 1.0) } else { (1.0, 0.0) };
-            product[i] *= factor;
-            a[i] += step;
+    while a.iter().any(|&a| a < 20.0) {
+        for (a, product) in a.iter_mut().zip(&mut product) {
+            let (factor, step) = if *a < 20.0 { (*a / (*a + 0.5), 1.0) } else { (1.0, 0.0) };
+            *product *= factor;
+            *a += step;
         }
     }
     let (mut square, mut ln_rest) = ([0.0; N], [0.0; N]);
