@@ -21,6 +21,10 @@
 #' The curve of distances is that of the reference: by the `min_dist` and `spread` of its
 #' [run_umap()], or the `a` and `b` that scanpy stored; without these by the defaults of [run_umap()].
 #'
+#' As in umap-learn, repulsion drives cells to the rim of dense groups, where the reference is small to
+#' rings: its cells attract new ones, but are not attracted themselves. With `n_epochs = 0`
+#' cells stay at the mean of their neighbours; a `repulsion` below one is between the two.
+#'
 #' Cells unlike all of the reference are placed by their nearest ones there all the
 #' same: a place in the layout does not say that a cell belongs there.
 #'
