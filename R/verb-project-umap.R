@@ -135,15 +135,15 @@ project_umap <- function(
   if (!is.null(n_pcs) && n_pcs < ncol(here)) {
     here <- here[, seq_len(n_pcs), drop = FALSE]
   }
-  check_same_space(here, there, use_rep, call)
-  check_n_reference(n_neighbors, nrow(there), call)
   args <- list2(
-    query = here,
-    n_query = nrow(here),
-    x = there,
-    n_obs = nrow(there),
-    k = n_neighbors,
-    metric = metric,
+    !!!nearest_reference_args(
+      here,
+      there,
+      use_rep,
+      n_neighbors,
+      metric,
+      call
+    ),
     layout = layout,
     n_dims = ncol(layout),
     !!!made$curve,

@@ -68,18 +68,13 @@ transfer_labels <- function(
   })
   here <- shared_embedding(query, "query", use_rep, n_pcs, call)
   there <- shared_embedding(reference, "reference", use_rep, n_pcs, call)
-  check_same_space(here, there, use_rep, call)
-  check_n_reference(n_neighbors, nrow(there), call)
-  args <- list(
-    query = here,
-    n_query = nrow(here),
-    x = there,
-    n_obs = nrow(there),
-    k = n_neighbors,
-    metric = metric,
-    labels = lapply(factors, \(factor) as.integer(factor) - 1L),
-    n_labels = vapply(factors, nlevels, 0L),
-    by_distance = weights == "distance"
+  args <- c(
+    nearest_reference_args(here, there, use_rep, n_neighbors, metric, call),
+    list(
+      labels = lapply(factors, \(factor) as.integer(factor) - 1L),
+      n_labels = vapply(factors, nlevels, 0L),
+      by_distance = weights == "distance"
+    )
   )
   ctx <- scoom_ctx(threads, progress, "Neighbours", call)
   found <- if (nrow(here)) {
@@ -109,6 +104,27 @@ check_label_names <- function(labels, key, call) {
     what <- "one name for each of {.arg labels}, or {.code NULL}"
     abort_type(key, what, "key", call)
   }
+}
+
+# What the search takes for the neighbours in a reference of the cells of a query.
+nearest_reference_args <- function(
+  here,
+  there,
+  use_rep,
+  n_neighbors,
+  metric,
+  call
+) {
+  check_same_space(here, there, use_rep, call)
+  check_n_reference(n_neighbors, nrow(there), call)
+  list(
+    query = here,
+    n_query = nrow(here),
+    x = there,
+    n_obs = nrow(there),
+    k = n_neighbors,
+    metric = metric
+  )
 }
 
 check_n_reference <- function(n_neighbors, n, call) {
