@@ -325,16 +325,6 @@ impl<A: Accumulate> GroupTable<A> {
         self.n_genes
     }
 
-    /// The accumulators of one gene, group by group.
-    ///
-    /// # Panics
-    /// If the slice has no such gene.
-    pub fn gene(&self, gene: usize) -> impl Iterator<Item = A> {
-        assert!(gene < self.n_genes, "a gene of the slice");
-        let (tiles, step) = (self.tiles.iter(), self.n_genes);
-        tiles.flat_map(move |tile| (gene..tile.len()).step_by(step).map(|at| tile.at(at)))
-    }
-
     /// The accumulators of some genes: of the first group by group, of the second ...
     ///
     /// # Panics

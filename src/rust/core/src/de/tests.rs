@@ -702,7 +702,10 @@ fn rows_that_wait_come_to_the_same() {
                     let bits = cells.map(|cell| to_bytes(&cell).unwrap()).collect::<Vec<_>>();
                     let mut gathered = Vec::new();
                     table.gather(3..N_VARS - 2, &mut gathered);
-                    let genes = (3..N_VARS - 2).flat_map(|gene| table.gene(gene));
+                    let n_groups = groups.n_groups();
+                    let genes = (3..N_VARS - 2)
+                        .flat_map(|gene| (0..n_groups).map(move |group| (group, gene)))
+                        .map(|(group, gene)| table.at(group, gene));
                     assert!(gathered.into_iter().eq(genes));
                     bits
                 })
