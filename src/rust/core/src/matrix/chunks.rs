@@ -1,12 +1,9 @@
 //! One dimension of stored chunks, cut at arbitrary places.
 //!
 //! Problem: blocks end at rows, chunks end where they like, and inflating a
-//! border chunk twice costs as much as any other chunk. Solution: the block
-//! that meets a chunk first owns it; if the next block needs it too, the owner
-//! publishes the decoded bytes before it does anything else, and the other
-//! block waits for them. Jobs start in order, so whoever waits waits for a job
-//! that already runs, or in its worker's queue precedes all that wait for it. A job
-//! that is dropped before it ran releases those who wait.
+//! border chunk twice costs as much as any other chunk. Solution: blocks share a
+//! border chunk, and whoever needs it first decodes it for all. Nobody waits longer
+//! than one chunk takes, in whatever order blocks are worked on.
 //!
 //! Memory: a chunk is held as stored and decoded, whole. Chunks that do not fit
 //! the budget decoded (all values in one chunk, say) are refused before they are
@@ -14,51 +11,34 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ctx::Ctx;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::h5ad::filters::Inflater;
 use crate::h5ad::raw::RawArray;
 
-/// A chunk's decoded bytes, on their way from their owner to later blocks.
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    ready: Condvar,
-}
+/// A chunk that several blocks need.
+struct Shared(Mutex<State>);
 
-#[derive(Default)]
 enum State {
-    #[default]
-    Pending,
-    Ready(Arc<Vec<u8>>),
-    Abandoned,
+    /// As stored, with its filter mask.
+    Stored(Vec<u8>, u32),
+    Decoded(Arc<Vec<u8>>),
 }
 
 impl Shared {
-    fn publish(&self, bytes: Vec<u8>) {
-        self.set(State::Ready(Arc::new(bytes)));
-    }
-
-    fn set(&self, state: State) {
-        let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*slot, State::Pending) {
-            *slot = state;
-            self.ready.notify_all();
-        }
-    }
-
-    fn get(&self) -> Result<Arc<Vec<u8>>> {
-        let mut slot = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match &*slot {
-                State::Ready(bytes) => return Ok(Arc::clone(bytes)),
-                // The owner met an error, which is reported instead of this one.
-                State::Abandoned => return Err(Error::Interrupted),
-                State::Pending => {
-                    slot = self.ready.wait(slot).unwrap_or_else(PoisonError::into_inner);
-                }
+    /// The chunk's bytes, decoded now if this is the first to need them.
+    fn get(&self, array: &RawArray, inflater: &mut Inflater) -> Result<Arc<Vec<u8>>> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Decoded(bytes) => Ok(Arc::clone(bytes)),
+            State::Stored(raw, mask) => {
+                let mut bytes = Vec::new();
+                inflate(array, raw, *mask, inflater, &mut bytes)?;
+                let bytes = Arc::new(bytes);
+                *state = State::Decoded(Arc::clone(&bytes));
+                Ok(bytes)
             }
         }
     }
@@ -66,21 +46,12 @@ impl Shared {
 
 /// One chunk that a block needs.
 enum Part {
-    /// Stored bytes with their filter mask; published where `shared` is kept by others.
-    Owned { raw: Vec<u8>, mask: u32, shared: Arc<Shared>, is_border: bool },
-    /// Decoded by an earlier block.
-    Borrowed(Arc<Shared>),
+    /// Stored bytes with their filter mask, for this block alone.
+    Owned(Vec<u8>, u32),
+    /// On the border to another block.
+    Border(Arc<Shared>),
     /// Decoded by libhdf5: exactly the elements needed.
     Plain(Vec<u8>),
-}
-
-/// The part of a job dropped before it ran must not keep others waiting.
-impl Drop for Part {
-    fn drop(&mut self) {
-        if let Part::Owned { shared, .. } = self {
-            shared.set(State::Abandoned);
-        }
-    }
 }
 
 /// The pieces of a one-dimensional array for one block.
@@ -134,7 +105,7 @@ impl Stream {
             let to = span.end.min(first + chunk);
             let within = (from - first) as usize..(to - first) as usize;
             if let Some(shared) = self.borders.get(&index) {
-                parts.push((Part::Borrowed(Arc::clone(shared)), within));
+                parts.push((Part::Border(Arc::clone(shared)), within));
                 // The last block that needs a chunk reads it to its end.
                 if to == (first + chunk).min(n) {
                     self.borders.remove(&index);
@@ -143,17 +114,15 @@ impl Stream {
             }
             let mut raw = Vec::new();
             match self.array.read_chunk(&[first], &mut raw)? {
-                Some(mask) => {
-                    let shared = Arc::new(Shared::default());
-                    let is_border = to == span.end && to < (first + chunk).min(n);
-                    if is_border {
-                        self.borders.insert(index, Arc::clone(&shared));
-                        if self.borders.len() > MOST_BORDERS {
-                            self.borders.pop_first();
-                        }
+                Some(mask) if to == span.end && to < (first + chunk).min(n) => {
+                    let shared = Arc::new(Shared(Mutex::new(State::Stored(raw, mask))));
+                    self.borders.insert(index, Arc::clone(&shared));
+                    if self.borders.len() > MOST_BORDERS {
+                        self.borders.pop_first();
                     }
-                    parts.push((Part::Owned { raw, mask, shared, is_border }, within));
+                    parts.push((Part::Border(shared), within));
                 }
+                Some(mask) => parts.push((Part::Owned(raw, mask), within)),
                 // Never written: the library knows the fill value.
                 None => parts.push((self.plain(from..to)?, 0..(to - from) as usize)),
             }
@@ -178,7 +147,7 @@ impl Pieces {
         take: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let n = self.parts.iter().map(|(_, within)| within.len()).sum();
-        Cursor::new(self, array, inflater, buffer)?.take(n, inflater, take)
+        Cursor::new(self, array, buffer).take(n, inflater, take)
     }
 }
 
@@ -193,24 +162,9 @@ pub(crate) struct Cursor<'b> {
 }
 
 impl<'b> Cursor<'b> {
-    /// Starts on `pieces`. A border chunk is decoded right away, because another
-    /// worker may be waiting for it.
-    pub(crate) fn new(
-        pieces: Pieces,
-        array: &'b RawArray,
-        inflater: &mut Inflater,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<Self> {
-        let mut parts = VecDeque::from(pieces.parts);
-        if let Some((part, _)) = parts.back_mut() {
-            if let Part::Owned { raw, mask, shared, is_border: true } = part {
-                inflate(array, raw, *mask, inflater, buffer)?;
-                // Given away: the next chunk makes another buffer.
-                shared.publish(std::mem::take(buffer));
-                *part = Part::Borrowed(Arc::clone(shared));
-            }
-        }
-        Ok(Cursor { array, parts, buffer, begun: false })
+    /// Starts on `pieces`.
+    pub(crate) fn new(pieces: Pieces, array: &'b RawArray, buffer: &'b mut Vec<u8>) -> Self {
+        Cursor { array, parts: VecDeque::from(pieces.parts), buffer, begun: false }
     }
 
     /// Hands the bytes of the next `n` elements to `sink`, in one or more calls.
@@ -228,14 +182,14 @@ impl<'b> Cursor<'b> {
             let count = n.min(left.len());
             let bytes = left.start * width..(left.start + count) * width;
             match part {
-                Part::Owned { raw, mask, .. } => {
+                Part::Owned(raw, mask) => {
                     if !self.begun {
                         inflate(self.array, raw, *mask, inflater, self.buffer)?;
                         self.begun = true;
                     }
                     sink(&self.buffer[bytes])?;
                 }
-                Part::Borrowed(shared) => sink(&shared.get()?[bytes])?,
+                Part::Border(shared) => sink(&shared.get(self.array, inflater)?[bytes])?,
                 Part::Plain(plain) => sink(&plain[bytes])?,
             }
             left.start += count;

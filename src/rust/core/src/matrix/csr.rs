@@ -107,8 +107,8 @@ impl Fetched for CsrFetched<'_> {
     ) -> Result<()> {
         let Scratch { inflater, data, indices } = scratch;
         let (index_array, data_array) = (&*self.index_array, &*self.data_array);
-        let mut columns = Cursor::new(self.indices, index_array, inflater, indices)?;
-        let mut values = Cursor::new(self.data, data_array, inflater, data)?;
+        let mut columns = Cursor::new(self.indices, index_array, indices);
+        let mut values = Cursor::new(self.data, data_array, data);
         let n_vars = self.n_vars;
         let offset = |row: usize| (self.offsets[row] - self.offsets[0]) as usize;
         emit_slabs(offset, &self.rows, slab, slab_values, emit, |span, slab| {

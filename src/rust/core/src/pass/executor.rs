@@ -223,7 +223,11 @@ fn fold_range<P: TiledPass>(
         window.insert(place, held, tiles.len());
         match window.bytes() {
             bytes if bytes < WORTH_A_ROUND => Ok(()),
-            bytes => fold_all(bytes > full),
+            bytes => {
+                // Whoever waited at once would follow another worker from tile to tile.
+                fold_all(false)?;
+                if bytes > full { fold_all(true) } else { Ok(()) }
+            }
         }
     };
     let runs: Vec<Vec<usize>> = blocks.iter().map(|&block| vec![block]).collect();

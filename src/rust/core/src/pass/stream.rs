@@ -136,7 +136,8 @@ where
                     if let Some(&block) = blocks.next() {
                         let last = blocks.len() == 0;
                         let fetched = reader.fetch(block)?;
-                        queues.push(worker, Job { run: *run, block, last, fetched });
+                        let whole = last && runs[*run].len() == 1;
+                        queues.push(worker, Job { run: *run, block, last, whole, fetched });
                         done += 1;
                         begun = (in_order && !last).then_some(worker);
                         if last {
@@ -166,6 +167,8 @@ struct Job<'a> {
     run: usize,
     block: usize,
     last: bool,
+    /// The only block of its run.
+    whole: bool,
     fetched: Box<dyn Fetched + 'a>,
 }
 
@@ -186,7 +189,7 @@ pub(crate) struct Run<'q, 'a> {
 impl<'q> Run<'q, '_> {
     /// Waits for a run; `None` when there are no more.
     fn begin(&mut self) -> Option<usize> {
-        self.current = self.queues.pop(self.worker, self.stop);
+        self.current = self.queues.pop(self.worker, self.stop, true);
         self.current.as_ref().map(|job| job.run)
     }
 
@@ -206,7 +209,8 @@ impl<'q> Run<'q, '_> {
         mut each: impl FnMut(usize, &mut RowBlock) -> Result<()>,
     ) -> Result<()> {
         loop {
-            let job = self.current.take().or_else(|| self.queues.pop(self.worker, self.stop));
+            let job =
+                self.current.take().or_else(|| self.queues.pop(self.worker, self.stop, false));
             let Some(Job { block, last, fetched, .. }) = job else {
                 return Err(Error::Interrupted);
             };
@@ -227,8 +231,7 @@ impl<'q> Run<'q, '_> {
     }
 }
 
-/// A worker that leaves, for whatever reason, takes its jobs along: others may
-/// wait for their chunks.
+/// A worker that leaves, for whatever reason, takes its jobs along.
 impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         self.current = None;
@@ -284,8 +287,7 @@ impl<'a> Queues<'a> {
         }
     }
 
-    /// Hands a job to a worker. One that has left drops it at once: nobody else
-    /// would, and others may wait for its chunks.
+    /// Hands a job to a worker. One that has left drops it at once.
     fn push(&self, worker: usize, job: Job<'a>) {
         let mut state = self.lock();
         if state.left[worker] {
@@ -317,12 +319,12 @@ impl<'a> Queues<'a> {
         self.changed.notify_all();
     }
 
-    /// The worker's next job; `None` when there will be none.
-    fn pop(&self, worker: usize, stop: &Stop) -> Option<Job<'a>> {
+    /// The worker's next job; `None` when there will be none. A worker that has no run
+    /// left takes one that waits for another, if it is `free` to.
+    fn pop(&self, worker: usize, stop: &Stop, free: bool) -> Option<Job<'a>> {
         let mut state = self.lock();
         loop {
             if stop.is_raised() {
-                // Jobs that will not run release those who wait for their chunks.
                 state.jobs[worker].clear();
                 return None;
             }
@@ -331,7 +333,9 @@ impl<'a> Queues<'a> {
                 return Some(job);
             }
             if state.closed || state.retired[worker] {
-                return None;
+                let whole = |jobs: &VecDeque<Job>| jobs.back().is_some_and(|job| job.whole);
+                let other = state.jobs.iter_mut().find(|jobs| free && whole(jobs));
+                return other.and_then(VecDeque::pop_back);
             }
             state =
                 self.changed.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
