@@ -20,7 +20,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
 use crate::pass::TiledPass;
-use crate::transform::{RowLog, RowTable, View};
+use crate::transform::{RowLog, RowTable, USUAL, View};
 
 /// What is known of one gene in one group: sums over its nonzero values.
 pub trait Accumulate: Default + Copy + Send + Sync + Serialize + DeserializeOwned {
@@ -37,10 +37,10 @@ pub trait Accumulate: Default + Copy + Send + Sync + Serialize + DeserializeOwne
     /// Whether counts can be added to the smaller form, where the pass takes their
     /// logarithm or does not.
     fn is_quick(takes_log: bool) -> bool;
-    /// Adds a count above zero, as the value and the value before the logarithm that it
-    /// stands for.
-    fn push_count(quick: &mut Self::Quick, count: u16, value: f64, linear: f64);
-    /// Adds what comes later in the file.
+    /// What is known of one count above zero, from the value and the value before the
+    /// logarithm that it stands for.
+    fn quick(count: u16, value: f64, linear: f64) -> Self::Quick;
+    /// Adds what comes later in the file. What is empty is neutral.
     fn merge_quick(into: &mut Self::Quick, later: &Self::Quick);
     /// What the smaller form stands for.
     #[must_use]
@@ -171,12 +171,20 @@ fn push_counts<A: Accumulate>(
     let at = |gene: u16| usize::from(gene).wrapping_sub(first_gene);
     match form {
         Form::Quick(cells) => {
+            let mut quick = |count: u16| {
+                let (linear, value) = pair(count);
+                A::quick(count, value, linear)
+            };
+            // Looked up, so that most counts are added without a branch.
+            let usual: [A::Quick; USUAL] = std::array::from_fn(|count| match count {
+                0 => A::Quick::default(),
+                _ => quick(count as u16),
+            });
             for (&gene, &count) in genes.iter().zip(counts) {
-                if let Some(cell) = cells.get_mut(at(gene)) {
-                    if count != 0 {
-                        let (linear, value) = pair(count);
-                        A::push_count(cell, count, value, linear);
-                    }
+                let Some(cell) = cells.get_mut(at(gene)) else { continue };
+                match usual.get(usize::from(count)) {
+                    Some(one) => A::merge_quick(cell, one),
+                    None => A::merge_quick(cell, &quick(count)),
                 }
             }
         }

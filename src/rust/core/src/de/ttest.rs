@@ -101,8 +101,11 @@ impl TTest<'_> {
             Spread::Welch => b.n,
             Spread::Overestimated => a.n,
         };
+        if a.same_constant(&b) {
+            return Student { t: 0.0, df: f64::NAN, constant: true };
+        }
         let (t, df) = welch(a, MeanVar { n, ..b });
-        Student { t, df, constant: a.mean == b.mean && a.var == 0.0 && b.var == 0.0 }
+        Student { t, df, constant: false }
     }
 
     fn stratum(&self, stratum: &StratumMoments) -> Tested {

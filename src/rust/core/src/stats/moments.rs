@@ -19,6 +19,18 @@ pub struct MeanVar {
     pub var: f64,
 }
 
+impl MeanVar {
+    /// Whether neither sample varies and both have one value, up to the rounding of sums.
+    #[inline]
+    #[must_use]
+    pub fn same_constant(&self, other: &Self) -> bool {
+        let noise = (self.n + other.n) as f64 * f64::EPSILON;
+        self.var == 0.0
+            && other.var == 0.0
+            && (self.mean - other.mean).abs() <= noise * self.mean.abs()
+    }
+}
+
 /// Shifted sums of the values pushed: 32 bytes, a handful of instructions per
 /// value.
 ///
@@ -51,6 +63,18 @@ impl Moments {
         let s1 = total - count * shift;
         let s2 = sum_sq as i64 - shift * (2 * total - count * shift);
         Moments { shift: shift as f64, n, s1: s1 as f64, s2: s2 as f64 }
+    }
+
+    /// The moments of `n` values with this sum and sum of squares, as they were added up.
+    ///
+    /// # Numerics
+    ///
+    /// The relative error of the variance is about `eps * (1 + (mean / sd)^2)`, at most `n`
+    /// times that. A sample whose spread is below this noise is constant: its variance is zero.
+    #[inline]
+    #[must_use]
+    pub fn of_sums(n: u64, sum: f64, squares: f64) -> Self {
+        Moments { shift: 0.0, n, s1: sum, s2: squares }
     }
 
     /// Adds one value.
@@ -118,79 +142,17 @@ impl Moments {
         let n = self.n as f64;
         let offset = self.s1 / n;
         let mean_nz = self.shift + offset;
-        // f64::max would turn a NaN into zero.
         let m2_nz = self.s2 - self.s1 * offset;
-        let m2_nz = if m2_nz < 0.0 { 0.0 } else { m2_nz };
+        // Sums about zero of n equal values err by at most n roundings; those of a first zero
+        // and others have 1 / n of them left. A NaN stays.
+        let noise = if self.shift == 0.0 { (n * f64::EPSILON).min(0.25 / n) } else { 0.0 };
+        let m2_nz = if m2_nz < noise * self.s2 { 0.0 } else { m2_nz };
         let m2 = m2_nz + mean_nz * mean_nz * (n * ((total - n) / total));
         MeanVar {
             n: n_total,
             mean: mean_nz * (n / total),
             var: if n_total < 2 { f64::NAN } else { m2 / (total - 1.0) },
         }
-    }
-}
-
-/// [`Moments`] in 24 bytes, for values that do not differ from each other by less than
-/// about 1e-7 of their size, such as counts and their logarithms.
-///
-/// # Numerics
-///
-/// The shift is the first value seen, in float32: with `u` about 6e-8 of it, the relative
-/// error of the variance is about `eps * (1 + ((mean - first + u) / sd)^2)`. A
-/// sample whose spread is below rounding is constant: its variance is zero and its mean is its
-/// value. Up to 2^32 - 1 values.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[repr(C)]
-pub struct ShortMoments {
-    shift: f32,
-    n: u32,
-    s1: f64,
-    s2: f64,
-}
-
-impl ShortMoments {
-    /// Adds one value; its size is a float32's.
-    #[inline]
-    pub fn push(&mut self, x: f64) {
-        self.shift = if self.n == 0 { x as f32 } else { self.shift };
-        let d = x - f64::from(self.shift);
-        self.n += 1;
-        self.s1 += d;
-        self.s2 += d * d;
-    }
-
-    /// Adds the values of another accumulator, which come after this one's; 2^32 - 1 values
-    /// in all.
-    #[inline]
-    pub fn merge(&mut self, other: &Self) {
-        if self.n == 0 {
-            *self = *other;
-            return;
-        }
-        let n = f64::from(other.n);
-        let delta = f64::from(other.shift) - f64::from(self.shift);
-        self.n += other.n;
-        self.s1 += other.s1 + n * delta;
-        self.s2 += other.s2 + delta * (2.0 * other.s1 + n * delta);
-    }
-
-    /// The same in full length.
-    #[inline]
-    #[must_use]
-    pub fn moments(&self) -> Moments {
-        let (n, shift) = (u64::from(self.n), f64::from(self.shift));
-        if n == 0 {
-            return Moments::default();
-        }
-        // Sums of n equal squares err by at most n roundings; samples that vary have at least
-        // 1 / (2 n + 1) of them left, the first value being among them.
-        let count = n as f64;
-        let noise = (count * f64::EPSILON).min(0.25 / count);
-        let (ones, squares) = (self.s1 * self.s1, count * self.s2);
-        if squares - ones <= noise * squares {
-            return Moments { shift: shift + self.s1 / count, n, s1: 0.0, s2: 0.0 };
-        }
-        Moments { shift, n, s1: self.s1, s2: self.s2 }
     }
 }
 
@@ -419,53 +381,58 @@ mod tests {
         assert!(accumulate(&[1.0, f64::INFINITY, 2.0]).summary().var.is_nan());
     }
 
+    /// Sums about zero, in one go and of some parts.
+    fn sums(values: &[f64], parts: usize) -> Moments {
+        let mut all = Moments::default();
+        for part in values.chunks(values.len().div_ceil(parts)) {
+            let squares = part.iter().map(|x| x * x).sum();
+            all.merge(&Moments::of_sums(part.len() as u64, part.iter().sum(), squares));
+        }
+        all
+    }
+
     #[test]
-    fn short_moments_agree_with_long_ones() {
-        assert_eq!(size_of::<ShortMoments>(), 24);
+    fn sums_about_zero_agree_with_two_passes() {
         let mut rng = Rng::new(6, 0);
         for n in [1, 2, 3, 50, 10_000] {
-            for (base, spread) in [(0.0, 1.0), (5.0, 1e-2), (300.0, 1e-3), (1e-9, 1e-9)] {
+            for (base, spread) in [(0.0, 1.0), (5.0, 1e-2), (300.0, 1.0), (1e-9, 1e-9)] {
                 let values: Vec<f64> = (0..n).map(|_| base + spread * rng.uniform()).collect();
-                let mut short = ShortMoments::default();
-                for &x in &values {
-                    short.push(x);
-                }
-                let (mean, var) = naive(&values, n + 7);
-                let mut merged = ShortMoments::default();
-                for part in values.chunks(n.div_ceil(3)) {
-                    let mut one = ShortMoments::default();
-                    for &x in part {
-                        one.push(x);
+                for parts in [1, 3] {
+                    let (mean, var) = naive(&values, n + 7);
+                    let got = sums(&values, parts).with_zeros((n + 7) as u64);
+                    close(got.mean, mean, 1e-13);
+                    // (mean / sd)^2 is about 1500 at most, and there are 10,000 roundings.
+                    close(got.var, var, 1e-10);
+                    if n >= 50 {
+                        // (mean / sd)^2 is about 3e6 at most.
+                        close(sums(&values, parts).summary().var, naive(&values, n).1, 1e-6);
                     }
-                    merged.merge(&one);
-                }
-                merged.merge(&ShortMoments::default());
-                let got = merged.moments().with_zeros((n + 7) as u64);
-                close(got.mean, mean, 1e-13);
-                close(got.var, var, 1e-12);
-                let got = short.moments().with_zeros((n + 7) as u64);
-                close(got.mean, mean, 1e-13);
-                close(got.var, var, 1e-12);
-                if n > 1 {
-                    close(short.moments().summary().var, naive(&values, n).1, 1e-9);
                 }
             }
         }
     }
 
     #[test]
-    fn short_moments_know_what_is_constant() {
+    fn sums_about_zero_know_what_is_constant() {
         for value in [0.1, 1.0 / 3.0, 7.0, 123_456.789, 2.5e-7] {
-            for n in [1, 2, 7, 1000, 100_000] {
-                let mut short = ShortMoments::default();
-                for _ in 0..n {
-                    short.push(value);
+            let two = sums(&[value; 2], 1).summary();
+            for n in [2, 7, 1000, 100_000] {
+                for parts in [1, 2, 5] {
+                    let got = sums(&vec![value; n], parts).summary();
+                    assert_eq!(got.var, 0.0, "{value}, {n} times");
+                    assert!(got.same_constant(&two) && two.same_constant(&got));
                 }
-                let got = short.moments();
-                assert_eq!(got, accumulate(&vec![value; n]), "{value}, {n} times");
             }
+            let mut other = vec![value; 1000];
+            assert!(!sums(&other, 2).with_zeros(1001).same_constant(&two));
+            other[3] *= 1.0 + 1e-4;
+            assert!(sums(&other, 2).summary().var > 0.0);
+            let next = sums(&vec![value * (1.0 + 1e-9); 1000], 2).summary();
+            assert!(!next.same_constant(&two));
         }
-        assert_eq!(ShortMoments::default().moments(), Moments::default());
+        // Zeros that were pushed.
+        let first: Vec<f64> = (0..100_000).map(|i| f64::from(u8::from(i == 5))).collect();
+        close(accumulate(&first).summary().var, naive(&first, first.len()).1, 1e-12);
     }
 
     #[test]

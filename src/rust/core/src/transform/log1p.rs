@@ -41,7 +41,7 @@ impl Log1p {
 }
 
 /// The commonest counts, whose results are made for each row in advance.
-const USUAL: usize = 16;
+pub(crate) const USUAL: usize = 16;
 
 /// Normalisation and logarithm that a view leaves to its pass, which applies them
 /// as it folds: nothing is written and read again.

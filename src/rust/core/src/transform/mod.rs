@@ -19,5 +19,5 @@ mod subset;
 pub use chain::{Chain, Op, View, ViewScratch};
 pub use dense::{Adjust, PearsonResiduals};
 pub use downsample::{Downsample, split_total};
-pub(crate) use log1p::{RowLog, RowTable};
+pub(crate) use log1p::{RowLog, RowTable, USUAL};
 pub use scale::ScaleGenes;
