@@ -202,7 +202,9 @@ fn run_moments(
         let (pass, view) = moment_pass(test, plan.view(), 0..n_vars);
         run_tiled_mode((plan.source(), &view), ctx, mode, "reading values", &pass, |tiles| {
             let table = TableBuilder::new(options, contrasts.n_comparisons(), n_vars)?;
-            test_moments(ctx, test, &pass.table(tiles, ctx)?, 0..n_vars, &table)?;
+            pass.for_each_part(tiles, ctx, |genes, moments| {
+                test_moments(ctx, test, moments, genes, &table)
+            })?;
             Ok(marker_table(contrasts, &table.finish(ctx)?))
         })
     })

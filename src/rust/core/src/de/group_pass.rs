@@ -2,7 +2,8 @@
 //!
 //! Memory: groups x genes accumulators for the total and as many for the range
 //! in work, in their smaller form where they are of counts; or, where they are many, for the
-//! total alone and rows that wait, at most half as much for either. [`gene_slices`] splits
+//! total alone and as many bytes of rows that wait. Where all rows wait to the end there are
+//! accumulators of some genes at a time ([`GroupPass::for_each_part`]). [`gene_slices`] splits
 //! the genes where that exceeds the budget, at the price of a read for each slice.
 
 use std::cell::RefCell;
@@ -54,6 +55,9 @@ const MAX_TILES: usize = 64;
 /// Bytes of a tile's accumulators past which its rows wait.
 const CACHED: usize = 4 << 20;
 
+/// Bytes of accumulators that are made at a time of rows that wait.
+const PART: usize = 256 << 20;
+
 /// Accumulates the genes of a slice for all groups. A tile owns some groups and
 /// visits their rows alone.
 pub struct GroupPass<'g, A> {
@@ -61,6 +65,7 @@ pub struct GroupPass<'g, A> {
     genes: Range<usize>,
     groups_per_tile: usize,
     cached: usize,
+    part: usize,
     /// What the view leaves to the pass.
     log: Option<RowLog>,
     accumulator: PhantomData<A>,
@@ -75,15 +80,16 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
             genes,
             groups_per_tile: groups.n_groups().div_ceil(MAX_TILES).max(1),
             cached: CACHED,
+            part: PART,
             log: None,
             accumulator: PhantomData,
         }
     }
 
-    /// The same pass with another idea of what fits a cache.
+    /// The same pass with other ideas of what fits a cache and a part.
     #[cfg(test)]
-    pub(super) fn with_cache(self, cached: usize) -> Self {
-        GroupPass { cached, ..self }
+    pub(super) fn with_sizes(self, cached: usize, part: usize) -> Self {
+        GroupPass { cached, part, ..self }
     }
 
     /// The same pass and the view that it has to run over for what it gives over
@@ -126,10 +132,53 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
                 Ok(())
             },
         )?;
+        Ok(self.table_of(tiles, self.genes.len()))
+    }
+
+    fn table_of(&self, tiles: Vec<Mutex<GroupTile<A>>>, n_genes: usize) -> GroupTable<A> {
         let whole = |tile: Mutex<_>| tile.into_inner().unwrap_or_else(PoisonError::into_inner);
         let tiles = tiles.into_iter().map(whole).collect();
-        let (n_genes, groups_per_tile) = (self.genes.len(), self.groups_per_tile);
-        Ok(GroupTable { n_genes, groups_per_tile, tiles })
+        GroupTable { n_genes, groups_per_tile: self.groups_per_tile, tiles }
+    }
+
+    /// The tiles of the pass as tables of some genes each, one after the other: of all genes,
+    /// unless accumulators would be many and all rows wait.
+    ///
+    /// # Errors
+    /// On interruption, and what `each` reports.
+    pub fn for_each_part(
+        &self,
+        tiles: Vec<GroupTile<A>>,
+        ctx: &Ctx,
+        mut each: impl FnMut(Range<usize>, &GroupTable<A>) -> Result<()>,
+    ) -> Result<()> {
+        let bytes_of_gene = self.groups.n_groups() * size_of::<A::Quick>();
+        let most = self.part / bytes_of_gene.max(1);
+        if most >= self.genes.len() || !tiles.iter().all(GroupTile::waits) {
+            return each(self.genes.clone(), &self.table(tiles, ctx)?);
+        }
+        // The memory of a part serves for the next.
+        let mut parts: Vec<_> = tiles.iter().map(|_| Mutex::new(GroupTile::new(0))).collect();
+        for start in self.genes.clone().step_by(most.max(1)) {
+            let genes = start..(start + most.max(1)).min(self.genes.end);
+            ctx.parallel(
+                "adding up groups",
+                tiles.len(),
+                || (),
+                |t, ()| {
+                    let mut part = parts[t].lock().unwrap_or_else(PoisonError::into_inner);
+                    let n_groups = self.groups_of(t).len();
+                    part.become_part(&tiles[t], n_groups, genes.len(), |form, columns, counts| {
+                        self.add_counts(form, &genes, columns, counts);
+                    });
+                    Ok(())
+                },
+            )?;
+            let table = self.table_of(parts, genes.len());
+            each(genes, &table)?;
+            parts = table.tiles.into_iter().map(Mutex::new).collect();
+        }
+        Ok(())
     }
 }
 
@@ -213,7 +262,8 @@ impl<A: Accumulate> GroupPass<'_, A> {
             let slot = group - owned.start;
             if !(waits && partial.wait(slot, genes, counts)) {
                 let n_genes = self.genes.len();
-                self.add_counts(partial.for_counts(slot * n_genes, n_genes), genes, counts);
+                let form = partial.for_counts(slot * n_genes, n_genes);
+                self.add_counts(form, &self.genes, genes, counts);
             }
         }
         if partial.is_full() {
@@ -221,23 +271,34 @@ impl<A: Accumulate> GroupPass<'_, A> {
         }
     }
 
-    /// Adds a row of counts to the accumulators of its group.
-    fn add_counts(&self, form: Form<'_, A>, genes: &[u16], counts: &[u16]) {
-        let first_gene = self.genes.start;
+    /// Adds a row of counts to the accumulators of its group for the genes `part`.
+    fn add_counts(&self, form: Form<'_, A>, part: &Range<usize>, genes: &[u16], counts: &[u16]) {
+        let (mut within, first_gene) = (0..genes.len(), part.start);
+        if part.len() < self.genes.len() {
+            let before = |end: usize| genes.partition_point(|&gene| usize::from(gene) < end);
+            within = before(part.start)..before(part.end);
+        }
+        // Rows from another process may be anything.
+        let (genes_within, counts_within) = (genes.get(within.clone()), counts.get(within));
+        let entries = (genes_within.unwrap_or_default(), counts_within.unwrap_or_default());
         match &self.log {
-            None => push_counts(form, first_gene, (genes, counts), |count| {
-                (f64::from(count), f64::from(count))
-            }),
+            None => {
+                push_counts(form, first_gene, entries, |count| {
+                    (f64::from(count), f64::from(count))
+                });
+            }
             Some(log) => TABLE.with_borrow_mut(|table| {
                 let mut function = log.row_of_counts(genes, counts, table);
-                push_counts(form, first_gene, (genes, counts), |count| function.count(count));
+                push_counts(form, first_gene, entries, |count| function.count(count));
             }),
         }
     }
 
     /// Adds the rows of a tile that wait.
     fn settle(&self, tile: &mut GroupTile<A>) {
-        tile.settle(self.genes.len(), |form, genes, counts| self.add_counts(form, genes, counts));
+        tile.settle(self.genes.len(), |form, genes, counts| {
+            self.add_counts(form, &self.genes, genes, counts);
+        });
     }
 
     /// Adds the other rows that do.

@@ -77,9 +77,10 @@ impl<A: Accumulate> GroupTile<A> {
         Form::Quick(&mut self.quick[at..][..n])
     }
 
-    /// Keeps a row of the tile's range for later, unless rows of it were added already.
+    /// Keeps a row of the tile's range for later, unless rows of it were added already or
+    /// its genes are in no order.
     pub(super) fn wait(&mut self, slot: usize, genes: &[u16], counts: &[u16]) -> bool {
-        if self.has_accumulators() {
+        if self.has_accumulators() || !genes.is_sorted() {
             return false;
         }
         if self.waiting.is_empty() {
@@ -92,17 +93,47 @@ impl<A: Accumulate> GroupTile<A> {
     /// Whether so much waits that it had better be added.
     pub(super) fn is_full(&self) -> bool {
         let bytes: usize = self.waiting.iter().map(CountRows::bytes).sum();
-        bytes > self.quick_bytes() / 2
+        bytes > self.quick_bytes()
+    }
+
+    /// Rows that wait.
+    fn n_waiting(&self) -> usize {
+        self.waiting.iter().map(CountRows::len).sum()
+    }
+
+    /// Whether all rows wait, few enough for the smaller form.
+    pub(super) fn waits(&self) -> bool {
+        !self.has_accumulators() && self.n_waiting() <= A::QUICK_ROWS as usize
     }
 
     /// Adds the rows that wait, range by range, with `add`, to the `n_genes` accumulators of
     /// each group: the sums are those of rows that never waited.
-    pub(super) fn settle(
+    pub(super) fn settle(&mut self, n_genes: usize, add: impl FnMut(Form<'_, A>, &[u16], &[u16])) {
+        let ranges = std::mem::take(&mut self.waiting);
+        self.add_rows(&ranges, n_genes, add);
+    }
+
+    /// Makes this one what `whole`, of which all rows wait, comes to in `n_genes` of its genes,
+    /// to which `add` keeps.
+    pub(super) fn become_part(
         &mut self,
+        whole: &Self,
+        n_groups: usize,
+        n_genes: usize,
+        add: impl FnMut(Form<'_, A>, &[u16], &[u16]),
+    ) {
+        self.len = n_groups * n_genes;
+        self.quick.clear();
+        self.rows = 0;
+        self.add_rows(&whole.waiting, n_genes, add);
+    }
+
+    fn add_rows(
+        &mut self,
+        ranges: &[CountRows],
         n_genes: usize,
         mut add: impl FnMut(Form<'_, A>, &[u16], &[u16]),
     ) {
-        let ranges = std::mem::take(&mut self.waiting);
         let n_rows: usize = ranges.iter().map(CountRows::len).sum();
         if n_rows == 0 || n_genes == 0 {
             return;
@@ -117,7 +148,7 @@ impl<A: Accumulate> GroupTile<A> {
         let mut sums = GroupTile::<A>::new(n_genes);
         for slot in 0..self.len / n_genes {
             let at = slot * n_genes;
-            for waiting in &ranges {
+            for waiting in ranges {
                 let own = waiting.iter().filter(|row| row.0 == slot);
                 if rows.is_some() && self.quick.len() == at {
                     self.quick.resize(at + n_genes, A::Quick::default());

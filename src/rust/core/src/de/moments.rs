@@ -171,9 +171,11 @@ pub fn run_moment_test(
     let table = TableBuilder::new(options, contrasts.n_comparisons(), view.n_vars())?;
     let n_groups = contrasts.groups().n_groups();
     for genes in gene_slices::<GroupMoments>(n_groups, view.n_vars(), ctx.memory_bytes()) {
-        let (pass, view) = moment_pass(test, view, genes.clone());
+        let (pass, view) = moment_pass(test, view, genes);
         let tiles = run_tiled(source, &view, ctx, "reading values", &pass)?;
-        test_moments(ctx, test, &pass.table(tiles, ctx)?, genes, &table)?;
+        pass.for_each_part(tiles, ctx, |genes, moments| {
+            test_moments(ctx, test, moments, genes, &table)
+        })?;
     }
     table.finish(ctx)
 }

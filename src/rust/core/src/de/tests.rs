@@ -4,6 +4,7 @@ use super::contrast::{Contrasts, Samples, Stratum};
 use super::fold_change::FoldChange;
 use super::gene_major::GeneMajor;
 use super::group_pass::GroupPass;
+use super::group_tile::GroupTile;
 use super::groups::{Groups, NONE};
 use super::moments::{
     GroupMoments, GroupSum, MomentTest, moment_pass, run_moment_test, test_moments,
@@ -268,6 +269,12 @@ fn check_shared(row: &Row, naive: &Naive, pseudocount: f64, linear: impl Fn(f64)
 fn log_view(rows: Option<&[usize]>) -> View {
     let ops = vec![Op::Log1p { base: Some(2.0) }];
     View::new(N_OBS, N_VARS, rows, &Chain { ops, stored_log: None }).unwrap()
+}
+
+/// Whose logarithm is left to the pass.
+fn normalized_view(rows: &[usize]) -> View {
+    let ops = vec![Op::Normalize { target: 1e4, excluded: vec![] }, Op::Log1p { base: None }];
+    View::new(N_OBS, N_VARS, Some(rows), &Chain { ops, stored_log: None }).unwrap()
 }
 
 fn plain_view(rows: Option<&[usize]>) -> View {
@@ -672,52 +679,92 @@ fn sums_of_many_groups_are_exact() {
 
 #[test]
 fn rows_that_wait_come_to_the_same() {
-    let mut matrix = matrix();
-    // Rows that can't wait, in some ranges.
-    matrix.set(3, 4, 0.5);
-    matrix.set(N_OBS / 2, 7, 1e6);
+    let counts = Matrix::counts(N_OBS, N_VARS, 7);
+    let mut mixed = Matrix::counts(N_OBS, N_VARS, 7);
+    // Rows that can't wait, in some ranges; nor do those whose genes are in no order.
+    mixed.set(3, 4, 0.5);
+    mixed.set(N_OBS / 2, 7, 1e6);
     let rows = rows();
-    // Groups that fill their tiles within a range, and groups that never do.
-    for n_groups in [2, 7, 150] {
-        let codes = (0..rows.len() as u32).map(|row| row * 5 % n_groups).collect();
-        let groups = Groups::new(codes, n_groups as usize).unwrap();
-        for view in [plain_view(Some(&rows)), log_view(Some(&rows)).with_linear()] {
-            let run = |cache, threads| {
-                let ctx = ctx(threads, MEMORY);
-                let pass = GroupPass::<GroupMoments>::new(&groups, 2..N_VARS).with_cache(cache);
-                let (pass, view) = pass.over(&view);
-                let whole = run_tiled(&matrix, &view, &ctx, "test", &pass).unwrap();
-                let mut total: Vec<_> = (0..pass.n_tiles()).map(|tile| pass.empty(tile)).collect();
-                for range in 0..matrix.grid().n_ranges() {
-                    let tiles =
-                        run_tiled_ranges(&matrix, &view, &ctx, "test", &pass, range).unwrap();
-                    for (t, (into, tile)) in total.iter_mut().zip(tiles).enumerate() {
-                        let mut from = from_bytes(&to_bytes(&tile).unwrap()).unwrap();
-                        pass.merge(t, into, &mut from);
-                    }
+    for (matrix, is_mixed) in [(counts, false), (mixed, true)] {
+        // Groups that fill their tiles within a range, and groups that never do.
+        for n_groups in [2, 7, 150] {
+            let codes = (0..rows.len() as u32).map(|row| row * 5 % n_groups).collect();
+            let groups = Groups::new(codes, n_groups as usize).unwrap();
+            for view in [plain_view(Some(&rows)), normalized_view(&rows).with_linear()] {
+                let view = if is_mixed { view } else { view.with_sorted_rows() };
+                let run = |cache, threads| {
+                    let pass = GroupPass::<GroupMoments>::new(&groups, 2..N_VARS);
+                    // Of 150 groups nine genes at a time.
+                    let (pass, view) = pass.with_sizes(cache, 32 * 150 * 9).over(&view);
+                    let ctx = ctx(threads, MEMORY);
+                    tiles_in_two_ways(&matrix, &view, &ctx, &pass).map(|tiles| {
+                        let waits = tiles.iter().all(GroupTile::waits);
+                        let want = n_groups == 150 && cache == 0 && !is_mixed;
+                        assert!(n_groups < 150 || waits == want);
+                        every_cell(&pass, tiles, &ctx, if want { 5 } else { 1 })
+                    })
+                };
+                let [want, merged] = run(usize::MAX, 1);
+                assert!(want == merged);
+                for threads in [1, 4] {
+                    let [whole, merged] = run(0, threads);
+                    assert!(
+                        whole == want && merged == want,
+                        "{n_groups} groups, {threads} threads"
+                    );
                 }
-                [whole, total].map(|tiles| {
-                    let table = pass.table(tiles, &ctx).unwrap();
-                    let cells = (0..groups.n_groups()).flat_map(|group| table.group(group));
-                    let bits = cells.map(|cell| to_bytes(&cell).unwrap()).collect::<Vec<_>>();
-                    let mut gathered = Vec::new();
-                    table.gather(3..N_VARS - 2, &mut gathered);
-                    let n_groups = groups.n_groups();
-                    let genes = (3..N_VARS - 2)
-                        .flat_map(|gene| (0..n_groups).map(move |group| (group, gene)))
-                        .map(|(group, gene)| table.at(group, gene));
-                    assert!(gathered.into_iter().eq(genes));
-                    bits
-                })
-            };
-            let [want, merged] = run(usize::MAX, 1);
-            assert!(want == merged);
-            for threads in [1, 4] {
-                let [whole, merged] = run(0, threads);
-                assert!(whole == want && merged == want, "{n_groups} groups, {threads} threads");
             }
         }
     }
+}
+
+/// The tiles of a pass, and those of its ranges merged after a journey as bytes.
+fn tiles_in_two_ways(
+    matrix: &Matrix,
+    view: &View,
+    ctx: &Ctx,
+    pass: &GroupPass<GroupMoments>,
+) -> [Vec<GroupTile<GroupMoments>>; 2] {
+    let whole = run_tiled(matrix, view, ctx, "test", pass).unwrap();
+    let mut total: Vec<_> = (0..pass.n_tiles()).map(|tile| pass.empty(tile)).collect();
+    for range in 0..matrix.grid().n_ranges() {
+        let tiles = run_tiled_ranges(matrix, view, ctx, "test", pass, range).unwrap();
+        for (t, (into, tile)) in total.iter_mut().zip(tiles).enumerate() {
+            let mut from = from_bytes(&to_bytes(&tile).unwrap()).unwrap();
+            pass.merge(t, into, &mut from);
+        }
+    }
+    [whole, total]
+}
+
+/// The accumulators of all genes and groups as bytes, which are the same got one by one,
+/// together, or in parts.
+fn every_cell(
+    pass: &GroupPass<GroupMoments>,
+    tiles: Vec<GroupTile<GroupMoments>>,
+    ctx: &Ctx,
+    n_parts: usize,
+) -> Vec<Vec<u8>> {
+    let (mut starts, mut parts, mut some) = (Vec::new(), Vec::new(), Vec::new());
+    pass.for_each_part(tiles.clone(), ctx, |genes, part| {
+        part.gather(0..genes.len(), &mut some);
+        parts.append(&mut some);
+        starts.push(genes.start);
+        Ok(())
+    })
+    .unwrap();
+    assert!(starts.len() == n_parts && starts[0] == 2);
+    let table = pass.table(tiles, ctx).unwrap();
+    let n_genes = table.n_genes();
+    let n_groups = parts.len() / n_genes;
+    let mut gathered = Vec::new();
+    table.gather(0..n_genes, &mut gathered);
+    assert!(parts == gathered);
+    table.gather(1..n_genes - 2, &mut gathered);
+    let genes = (1..n_genes - 2).flat_map(|gene| (0..n_groups).map(move |group| (group, gene)));
+    assert!(gathered.into_iter().eq(genes.map(|(group, gene)| table.at(group, gene))));
+    let cells = (0..n_groups).flat_map(|group| table.group(group));
+    cells.map(|cell| to_bytes(&cell).unwrap()).collect()
 }
 
 #[test]
