@@ -86,8 +86,9 @@
 #'
 #' For t-tests and `"binomial"` 80 bytes for each gene and group (group x `within` x `block` x
 #' `sample_by`); where that is more than half of `options(scoom.memory)`, genes are tested
-#' in slices, with a read for each slice. For rank tests 9 bytes for each nonzero value as
-#' far as the budget allows; the rest is kept in a temporary file in
+#' in slices, with a read for each slice. Rank tests take 2 bytes for each nonzero value
+#' and 12 for each distinct value of a cell (9 for each nonzero value where values hardly repeat
+#' within cells) as far as the budget allows; the rest is kept in a temporary file in
 #' `options(scoom.scratch)`, which is gone when the call ends, by error or interrupt too.
 #' `"lr"` takes them too, and 100 bytes a cell and thread. `"logreg"` looks at the values some
 #' hundred times: where they fit half of the memory budget, at 2 to 10 bytes each, the file is read

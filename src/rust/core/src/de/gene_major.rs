@@ -6,19 +6,22 @@
 //! scratch directory and come back by slices of genes. What a gene's values are
 //! and their order do not depend on where its pieces lie.
 //!
-//! Memory: 9 bytes a nonzero value (10 or 12 with more than 256 or 65,536 groups)
-//! up to two thirds of the budget less 96 MB a thread, a third for what is read
-//! back; at least the values of one gene. Disk: the same bytes past that.
+//! Memory: 2 bytes a nonzero value and 12 a distinct value of a row, where values repeat
+//! in their rows as counts do, scaled or not; otherwise 9 bytes a nonzero value (10 or 12 with
+//! more than 256 or 65,536 groups). Up to two thirds of the budget less 96 MB a thread, a third
+//! for what is read back; at least the values of one gene. Disk: what is past that, but for
+//! distinct values, which stay in memory.
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::dictionary::{Dictionary, ENTRY};
 use super::groups::Groups;
-use super::piece::{Layout, LoadedPiece, PieceView, count_genes, gene_bytes};
+use super::piece::{Layout, LoadedPiece, OFFSET, PieceView, count_genes, record_width};
 use super::spill::Spill;
-use super::turn::Turner;
+use super::turn::{REPEATS, Turner};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::Source;
@@ -35,8 +38,16 @@ const MAGIC: &[u8; 8] = b"by genes";
 struct Piece {
     /// Pieces of one block come in their order.
     block: usize,
+    /// Stays in memory.
+    dictionary: Option<Dictionary>,
     n_bytes: usize,
     place: Place,
+}
+
+impl Piece {
+    fn layout(&self, n_genes: usize, n_groups: usize) -> Result<Layout> {
+        Layout::new(n_genes, record_width(self.dictionary.as_ref(), n_groups), self.n_bytes)
+    }
 }
 
 enum Place {
@@ -49,35 +60,41 @@ struct Collector<'a> {
     scratch: &'a Path,
     resident_most: u64,
     resident: AtomicU64,
+    n_groups: usize,
     spill: OnceLock<Spill>,
+    /// Pieces, and bytes of each gene in the spill file.
     pieces: Mutex<(Vec<Piece>, Vec<u64>)>,
 }
 
 impl<'a> Collector<'a> {
-    fn new(ctx: &'a Ctx<'_>, n_vars: usize) -> Self {
+    fn new(ctx: &'a Ctx<'_>, n_vars: usize, n_groups: usize) -> Self {
         Collector {
             scratch: ctx.scratch(),
             resident_most: for_pieces(ctx) / 3 * 2,
             resident: AtomicU64::new(0),
+            n_groups,
             spill: OnceLock::new(),
             pieces: Mutex::new((Vec::new(), vec![0; n_vars])),
         }
     }
 
     /// Keeps a piece, wherever there is room.
-    fn add(&self, block: usize, bytes: Vec<u8>) -> Result<()> {
+    fn add(&self, block: usize, bytes: Vec<u8>, dictionary: Option<Dictionary>) -> Result<()> {
         let n_bytes = bytes.len();
-        let held = self.resident.fetch_add(n_bytes as u64, Ordering::Relaxed) + n_bytes as u64;
+        let always = dictionary.as_ref().map_or(0, |dictionary| ENTRY * dictionary.len());
+        let both = (n_bytes + always) as u64;
+        let held = self.resident.fetch_add(both, Ordering::Relaxed) + both;
         let place = if held <= self.resident_most {
             Place::Memory(bytes)
         } else {
             self.resident.fetch_sub(n_bytes as u64, Ordering::Relaxed);
             let at = self.spill()?.append(&bytes)?;
+            let record = record_width(dictionary.as_ref(), self.n_groups);
             let mut pieces = self.lock();
-            count_genes(&bytes, &mut pieces.1);
+            count_genes(&bytes, record, &mut pieces.1);
             Place::Spill(at)
         };
-        self.lock().0.push(Piece { block, n_bytes, place });
+        self.lock().0.push(Piece { block, dictionary, n_bytes, place });
         Ok(())
     }
 
@@ -94,10 +111,11 @@ impl<'a> Collector<'a> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn finish(self, n_vars: usize, n_groups: usize) -> GeneMajor {
+    fn finish(self, n_vars: usize) -> GeneMajor {
         let (mut pieces, spilled) =
             self.pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
         pieces.sort_by_key(|piece| piece.block);
+        let n_groups = self.n_groups;
         GeneMajor { n_vars, n_groups, pieces, spilled, spill: self.spill.into_inner() }
     }
 }
@@ -112,7 +130,7 @@ pub struct GeneMajor {
     n_vars: usize,
     n_groups: usize,
     pieces: Vec<Piece>,
-    /// Values of each gene in the spill file.
+    /// Bytes of each gene in the spill file.
     spilled: Vec<u64>,
     spill: Option<Spill>,
 }
@@ -123,6 +141,18 @@ impl GeneMajor {
     /// # Errors
     /// As [`stream`]; when a value is not finite; when spilling fails.
     pub fn read(
+        source: &dyn Source,
+        view: &View,
+        ctx: &Ctx,
+        groups: &Groups,
+        range: Option<usize>,
+    ) -> Result<Self> {
+        Self::read_where(REPEATS, source, view, ctx, groups, range)
+    }
+
+    /// [`GeneMajor::read`] with dictionaries where values repeat so often in their rows.
+    pub(super) fn read_where(
+        repeats: usize,
         source: &dyn Source,
         view: &View,
         ctx: &Ctx,
@@ -146,26 +176,26 @@ impl GeneMajor {
             Some((view, log)) => (view, Some(log)),
             None => (view.clone(), None),
         };
-        let n_vars = view.n_vars();
-        let collector = Collector::new(ctx, n_vars);
+        let (n_vars, n_groups) = (view.n_vars(), groups.n_groups());
+        let collector = Collector::new(ctx, n_vars, n_groups);
         let turners: Mutex<Vec<Turner>> = Mutex::default();
         stream_runs(source, &view, ctx, "reading values", &runs, SLAB_VALUES, |number, run| {
             let spare = turners.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut turner = spare.unwrap_or_default();
+            let mut turner = spare.unwrap_or_else(|| Turner::new(n_vars, repeats));
             let block = runs[number][0];
-            let keep = |turner: &mut Turner| match turner.turn(log.as_ref(), groups, n_vars)? {
-                Some(bytes) => collector.add(block, bytes),
+            let keep = |turner: &mut Turner| match turner.turn(n_groups) {
+                Some((bytes, dictionary)) => collector.add(block, bytes, dictionary),
                 None => Ok(()),
             };
             run.for_each(|_, slab| {
-                turner.hold(slab, groups);
+                turner.hold(slab, log.as_ref(), groups)?;
                 if turner.is_full() { keep(&mut turner) } else { Ok(()) }
             })?;
             keep(&mut turner)?;
             turners.lock().unwrap_or_else(PoisonError::into_inner).push(turner);
             Ok(())
         })?;
-        Ok(collector.finish(n_vars, groups.n_groups()))
+        Ok(collector.finish(n_vars))
     }
 
     /// Number of genes.
@@ -180,15 +210,20 @@ impl GeneMajor {
     /// # Errors
     /// When the spill file can't be read.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let total: usize = self.pieces.iter().map(|piece| piece.n_bytes + 16).sum();
+        let n_entries = |piece: &Piece| piece.dictionary.as_ref().map_or(0, Dictionary::len);
+        let of_piece = |piece| 24 + ENTRY * n_entries(piece) + piece.n_bytes;
+        let total: usize = self.pieces.iter().map(of_piece).sum();
         let mut out = partial_header();
         out.reserve(total + 24);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&(self.n_vars as u64).to_le_bytes());
         out.extend_from_slice(&(self.n_groups as u64).to_le_bytes());
         for piece in &self.pieces {
-            out.extend_from_slice(&(piece.block as u64).to_le_bytes());
-            out.extend_from_slice(&(piece.n_bytes as u64).to_le_bytes());
+            let numbers = [piece.block, n_entries(piece), piece.n_bytes];
+            out.extend(numbers.iter().flat_map(|&number| (number as u64).to_le_bytes()));
+            if let Some(dictionary) = &piece.dictionary {
+                dictionary.append_to(&mut out);
+            }
             match &piece.place {
                 Place::Memory(bytes) => out.extend_from_slice(bytes),
                 Place::Spill(at) => {
@@ -211,7 +246,7 @@ impl GeneMajor {
         n_vars: usize,
         n_groups: usize,
     ) -> Result<Self> {
-        let collector = Collector::new(ctx, n_vars);
+        let collector = Collector::new(ctx, n_vars, n_groups);
         for partial in partials {
             let mut rest = Cut(partial_body(partial.as_ref())?);
             let header = (rest.take(8)?, rest.number()?, rest.number()?);
@@ -219,14 +254,22 @@ impl GeneMajor {
                 return Err(bad("it comes from another pass"));
             }
             while !rest.0.is_empty() {
-                let (block, n_bytes) = (rest.number()?, rest.number()?);
+                let (block, n_entries, n_bytes) = (rest.number()?, rest.number()?, rest.number()?);
+                let dictionary = match n_entries {
+                    0 => None,
+                    n => {
+                        let bytes = rest.take(n.saturating_mul(ENTRY))?;
+                        Some(Dictionary::from_bytes(bytes, n_groups)?)
+                    }
+                };
                 let bytes = rest.take(n_bytes)?;
-                let layout = Layout::new(n_vars, n_groups, n_bytes)?;
-                PieceView::whole(bytes, layout).check(n_vars, n_groups)?;
-                collector.add(block, bytes.to_vec())?;
+                let record = record_width(dictionary.as_ref(), n_groups);
+                let layout = Layout::new(n_vars, record, n_bytes)?;
+                PieceView::whole(bytes, layout, dictionary.as_ref()).check(n_vars, n_groups)?;
+                collector.add(block, bytes.to_vec(), dictionary)?;
             }
         }
-        Ok(collector.finish(n_vars, n_groups))
+        Ok(collector.finish(n_vars))
     }
 
     /// Slices of genes whose spilled values can be in memory at a time; at least
@@ -236,8 +279,8 @@ impl GeneMajor {
         let most = for_pieces(ctx) / 3;
         let n_spilled = self.pieces.iter().filter(|p| matches!(p.place, Place::Spill(_))).count();
         let (mut slices, mut start, mut bytes) = (Vec::new(), 0, 0);
-        for (gene, &n_values) in self.spilled.iter().enumerate() {
-            let more = gene_bytes(n_values, self.n_groups, n_spilled);
+        for (gene, &of_values) in self.spilled.iter().enumerate() {
+            let more = of_values + (OFFSET * n_spilled) as u64;
             if gene > start && bytes + more > most {
                 slices.push(start..gene);
                 (start, bytes) = (gene, 0);
@@ -265,7 +308,7 @@ impl GeneMajor {
                 |i, ()| {
                     let piece = &self.pieces[i];
                     if let Place::Spill(at) = piece.place {
-                        let layout = Layout::new(self.n_vars, self.n_groups, piece.n_bytes)?;
+                        let layout = piece.layout(self.n_vars, self.n_groups)?;
                         let read =
                             |bytes: &mut [u8], from| self.spill().read(bytes, at + from as u64);
                         // Every task has its own cell.
@@ -300,11 +343,13 @@ impl Slice<'_> {
             .iter()
             .zip(&self.loaded)
             .filter_map(|(piece, loaded)| match (&piece.place, loaded.get()) {
-                (Place::Memory(bytes), _) => Some(
-                    Layout::new(self.owner.n_vars, self.owner.n_groups, bytes.len())
-                        .map(|layout| PieceView::whole(bytes, layout)),
-                ),
-                (Place::Spill(_), loaded) => loaded.map(|piece| Ok(piece.view())),
+                (Place::Memory(bytes), _) => {
+                    let layout = piece.layout(self.owner.n_vars, self.owner.n_groups);
+                    Some(layout.map(|l| PieceView::whole(bytes, l, piece.dictionary.as_ref())))
+                }
+                (Place::Spill(_), loaded) => {
+                    loaded.map(|loaded| Ok(loaded.view(piece.dictionary.as_ref())))
+                }
             })
             .collect()
     }

@@ -79,6 +79,11 @@ impl CountRows {
         self.rows.len()
     }
 
+    /// Number of values.
+    pub(super) fn n_values(&self) -> usize {
+        self.counts.len()
+    }
+
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
         4 * self.genes.len() + 16 * self.rows.len()
@@ -94,6 +99,20 @@ impl CountRows {
             let genes = self.genes.get(span.clone()).unwrap_or_default();
             (number, genes, self.counts.get(span).unwrap_or_default())
         })
+    }
+
+    /// Calls `each` with the number, the columns and the counts of the rows from the `from`th
+    /// on.
+    pub(super) fn for_each_mut(
+        &mut self,
+        from: usize,
+        mut each: impl FnMut(usize, &[u16], &mut [u16]),
+    ) {
+        let mut start = from.checked_sub(1).map_or(0, |last| self.ends[last]);
+        for (&number, &end) in self.rows[from..].iter().zip(&self.ends[from..]) {
+            each(number, &self.genes[start..end], &mut self.counts[start..end]);
+            start = end;
+        }
     }
 
     /// Appends a row of counts.

@@ -25,6 +25,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::combine::Verdict;
 use super::fold_change::{FoldChange, Sums};
+use super::gathered::Gathered;
 use super::gene_major::GeneMajor;
 use super::groups::{Groups, NONE};
 use super::latent::{Latent, independent};
@@ -156,8 +157,8 @@ impl<'c> LikelihoodRatio<'c> {
         ctx.parallel("testing genes", tasks, Workspace::default, |task, work| {
             let first = genes.start + task * TASK_GENES;
             let own = first..(first + TASK_GENES).min(genes.end);
-            let rows = own.map(|gene| {
-                work.gather(gene, pieces);
+            let rows = own.clone().map(|gene| {
+                work.gather(gene..own.end, pieces);
                 model.test(gene, view, work, self.fold_change)
             });
             let rows = rows.collect::<Result<Vec<Row>>>()?;
@@ -319,7 +320,7 @@ impl Model {
 /// One thread's memory.
 #[derive(Default)]
 struct Workspace {
-    keys: Vec<u64>,
+    gathered: Gathered,
     labels: Vec<u32>,
     values: Vec<f64>,
     linear: Vec<f64>,
@@ -333,14 +334,12 @@ struct Workspace {
 }
 
 impl Workspace {
-    fn gather(&mut self, gene: usize, pieces: &[PieceView]) {
-        self.keys.clear();
+    fn gather(&mut self, genes: Range<usize>, pieces: &[PieceView]) {
+        let (keys, labels) = self.gathered.take(genes, pieces);
         self.labels.clear();
-        for piece in pieces {
-            piece.gather(gene, &mut self.keys, &mut self.labels);
-        }
+        self.labels.extend_from_slice(labels);
         self.values.clear();
-        self.values.extend(self.keys.iter().map(|&key| key_value(key)));
+        self.values.extend(keys.iter().map(|&key| key_value(key)));
     }
 
     /// Whether all cells of the comparison have the same value.

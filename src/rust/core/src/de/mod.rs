@@ -5,8 +5,9 @@
 //! * [`group_pass`]: one accumulator for every group and gene, in one read (rows wait
 //!   for their turn in `held`, accumulators are in a `group_tile`); [`moments`] make t-tests ([`ttest`]) and tests of detection ([`binomial`]) of
 //!   them, pseudobulk takes the sums.
-//! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s (rows `turn`ed around) that
-//!   [`spill`] to disk; the source of rank tests ([`wilcoxon`], `ranking`).
+//! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s that [`spill`] to disk:
+//!   rows `turn`ed around, with `codes` that say which value of a [`dictionary`] each is. They
+//!   are `gathered` gene by gene; the source of rank tests ([`wilcoxon`], `ranking`) and of [`lr`].
 //! * [`fold_change`], `combine`, [`replicates`]: effects, strata (blocks) made
 //!   one, samples one by one.
 //! * [`logreg`] fits models of all genes at once, [`lr`] one for each gene;
@@ -18,9 +19,12 @@
 
 pub mod binomial;
 pub mod classes;
+mod codes;
 mod combine;
 pub mod contrast;
+pub mod dictionary;
 pub mod fold_change;
+mod gathered;
 pub mod gene_major;
 mod genes;
 pub mod group_pass;

@@ -194,7 +194,7 @@ pub fn test_moments(
     let contrasts = test.contrasts();
     let plan = test.replicates();
     let (first, end) = (genes.start, genes.end);
-    let at_once = GATHERED.min(genes_of_task(contrasts.n_comparisons()));
+    let at_once = GATHERED.min(genes_of_task(ctx, genes.len(), contrasts.n_comparisons()));
     let simple = plan.is_none() && contrasts.comparisons().iter().all(|strata| strata.len() == 1);
     for_each_gene(
         ctx,

@@ -1,13 +1,15 @@
-//! Rows turned around: the values of each gene side by side, with
-//! the group of their cell.
+//! Rows turned around: the values of each gene side by side.
 //!
 //! A piece is one run of bytes, the same in memory, in a spill file and between
-//! processes: `n_genes + 1` offsets (u32), then for each value its ordered key (u64) and
-//! its group (1, 2 or 4 bytes), all little-endian. Stored zeros and cells
-//! without a group are not in it. How they are made says [`turn`](super::turn).
+//! processes: `n_genes + 1` offsets (u32), then a record for each value, all little-endian.
+//! Where the values of rows repeat, a record is the number of one in the [`Dictionary`] of the
+//! piece (2 or 4 bytes); otherwise it is the value's ordered key (u64) and its group (1, 2 or
+//! 4 bytes). Stored zeros and cells without a group are not in it. How pieces are made says
+//! [`turn`](super::turn).
 
 use std::ops::Range;
 
+use super::dictionary::Dictionary;
 use crate::error::{Error, Result};
 
 /// Bytes of an offset.
@@ -25,25 +27,29 @@ pub fn label_width(n_groups: usize) -> usize {
     }
 }
 
-/// Where the parts of a piece are, for some genes of it.
+/// Bytes of a record.
+pub(super) fn record_width(dictionary: Option<&Dictionary>, n_groups: usize) -> usize {
+    dictionary.map_or(KEY + label_width(n_groups), Dictionary::code_width)
+}
+
+/// Where the parts of a piece are.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
     n_genes: usize,
     n_values: usize,
-    width: usize,
+    record: usize,
 }
 
 impl Layout {
-    /// The layout of a piece of `n_bytes`.
+    /// The layout of a piece of `n_bytes`, whose records take `record` of them.
     ///
     /// # Errors
     /// When no piece has that length.
-    pub fn new(n_genes: usize, n_groups: usize, n_bytes: usize) -> Result<Self> {
-        let width = label_width(n_groups);
+    pub fn new(n_genes: usize, record: usize, n_bytes: usize) -> Result<Self> {
         let body = n_bytes.checked_sub(OFFSET * (n_genes + 1));
         match body {
-            Some(body) if body % (KEY + width) == 0 => {
-                Ok(Layout { n_genes, n_values: body / (KEY + width), width })
+            Some(body) if body % record == 0 => {
+                Ok(Layout { n_genes, n_values: body / record, record })
             }
             _ => Err(bad("a piece has an impossible length")),
         }
@@ -56,8 +62,8 @@ impl Layout {
 
     /// Bytes of these values.
     fn records(&self, values: &Range<usize>) -> Range<usize> {
-        let (begin, record) = (OFFSET * (self.n_genes + 1), KEY + self.width);
-        begin + record * values.start..begin + record * values.end
+        let begin = OFFSET * (self.n_genes + 1);
+        begin + self.record * values.start..begin + self.record * values.end
     }
 }
 
@@ -68,23 +74,25 @@ pub struct PieceView<'p> {
     base: usize,
     offsets: &'p [u8],
     records: &'p [u8],
-    width: usize,
+    record: usize,
+    dictionary: Option<&'p Dictionary>,
 }
 
 impl<'p> PieceView<'p> {
     /// A whole piece.
     #[must_use]
-    pub fn whole(bytes: &'p [u8], layout: Layout) -> Self {
+    pub fn whole(bytes: &'p [u8], layout: Layout, dictionary: Option<&'p Dictionary>) -> Self {
         PieceView {
             first_gene: 0,
             base: 0,
             offsets: &bytes[Layout::offsets(&(0..layout.n_genes))],
             records: &bytes[layout.records(&(0..layout.n_values))],
-            width: layout.width,
+            record: layout.record,
+            dictionary,
         }
     }
 
-    /// Values of `gene`, by their place in the view.
+    /// Records of `gene`, by their place in the view.
     fn span(&self, gene: usize) -> Range<usize> {
         let offset = |gene| read_offset(self.offsets, gene - self.first_gene) - self.base;
         offset(gene)..offset(gene + 1)
@@ -96,40 +104,54 @@ impl<'p> PieceView<'p> {
         self.span(gene).len()
     }
 
-    /// Appends the keys and groups of `gene`.
-    pub fn gather(&self, gene: usize, keys: &mut Vec<u64>, groups: &mut Vec<u32>) {
-        match self.width {
-            1 => self.gather_with::<1>(gene, keys, groups),
-            2 => self.gather_with::<2>(gene, keys, groups),
-            _ => self.gather_with::<4>(gene, keys, groups),
+    fn bytes(&self, gene: usize) -> &'p [u8] {
+        let span = self.span(gene);
+        &self.records[self.record * span.start..self.record * span.end]
+    }
+
+    /// Whether values are looked up in a dictionary.
+    #[must_use]
+    pub fn looks_up(&self) -> bool {
+        self.dictionary.is_some()
+    }
+
+    /// Copies the keys and groups of `gene` to slices of its number of values.
+    pub fn copy(&self, gene: usize, keys: &mut [u64], groups: &mut [u32]) {
+        match (self.dictionary, self.record) {
+            (Some(dictionary), 2) => self.look_up::<2>(gene, dictionary, keys, groups),
+            (Some(dictionary), _) => self.look_up::<4>(gene, dictionary, keys, groups),
+            (None, 9) => self.copy_whole::<1>(gene, keys, groups),
+            (None, 10) => self.copy_whole::<2>(gene, keys, groups),
+            (None, _) => self.copy_whole::<4>(gene, keys, groups),
         }
     }
 
-    fn gather_with<const WIDTH: usize>(
+    fn look_up<const WIDTH: usize>(
         &self,
         gene: usize,
-        keys: &mut Vec<u64>,
-        groups: &mut Vec<u32>,
+        dictionary: &Dictionary,
+        keys: &mut [u64],
+        groups: &mut [u32],
     ) {
-        let span = self.span(gene);
-        let record = KEY + WIDTH;
-        let bytes = &self.records[record * span.start..record * span.end];
-        keys.extend(bytes.chunks_exact(record).map(|record| {
-            let mut key = [0; KEY];
-            key.copy_from_slice(&record[..KEY]);
-            u64::from_le_bytes(key)
-        }));
-        groups.extend(bytes.chunks_exact(record).map(|record| {
-            let mut label = [0; 4];
-            label[..WIDTH].copy_from_slice(&record[KEY..]);
-            u32::from_le_bytes(label)
-        }));
+        let codes = self.bytes(gene).chunks_exact(WIDTH);
+        for ((key, group), code) in keys.iter_mut().zip(groups).zip(codes) {
+            let code = read_word::<WIDTH>(code) as usize;
+            (*key, *group) = (dictionary.keys[code], dictionary.groups[code]);
+        }
+    }
+
+    fn copy_whole<const WIDTH: usize>(&self, gene: usize, keys: &mut [u64], groups: &mut [u32]) {
+        let records = self.bytes(gene).chunks_exact(KEY + WIDTH);
+        for ((key, group), record) in keys.iter_mut().zip(groups).zip(records) {
+            *key = read_word::<KEY>(&record[..KEY]);
+            *group = read_word::<WIDTH>(&record[KEY..]) as u32;
+        }
     }
 
     /// Checks what the engine relies on, of a piece from another process.
     ///
     /// # Errors
-    /// When offsets do not increase to the number of values, or a group is
+    /// When offsets do not increase to the number of values, or a group or a value is
     /// unknown.
     pub fn check(&self, n_genes: usize, n_groups: usize) -> Result<()> {
         let mut last = 0;
@@ -140,19 +162,16 @@ impl<'p> PieceView<'p> {
             }
             last = offset;
         }
-        if last * (KEY + self.width) != self.records.len() {
+        if last * self.record != self.records.len() {
             return Err(bad("the offsets of a piece do not reach its end"));
         }
-        let (mut keys, mut groups) = (Vec::new(), Vec::new());
-        for gene in 0..n_genes {
-            keys.clear();
-            groups.clear();
-            self.gather(gene, &mut keys, &mut groups);
-            if groups.iter().any(|&group| group as usize >= n_groups) {
-                return Err(bad("a piece names an unknown group"));
-            }
+        // A number in the dictionary, or the group behind a key.
+        let (from, below) = self.dictionary.map_or((KEY, n_groups), |known| (0, known.len()));
+        let mut records = self.records.chunks_exact(self.record);
+        if records.all(|record| (read_number(&record[from..]) as usize) < below) {
+            return Ok(());
         }
-        Ok(())
+        Err(bad("a piece names an unknown group or value"))
     }
 }
 
@@ -163,7 +182,7 @@ pub struct LoadedPiece {
     base: usize,
     offsets: Vec<u8>,
     records: Vec<u8>,
-    width: usize,
+    record: usize,
 }
 
 impl LoadedPiece {
@@ -185,39 +204,46 @@ impl LoadedPiece {
         let offsets = get(Layout::offsets(&genes))?;
         let base = read_offset(&offsets, 0);
         let records = get(layout.records(&(base..read_offset(&offsets, genes.len()))))?;
-        Ok(LoadedPiece { first_gene: genes.start, base, offsets, records, width: layout.width })
+        Ok(LoadedPiece { first_gene: genes.start, base, offsets, records, record: layout.record })
     }
 
-    /// The same as a view.
+    /// The same as a view, with the dictionary of the piece.
     #[must_use]
-    pub fn view(&self) -> PieceView<'_> {
+    pub fn view<'p>(&'p self, dictionary: Option<&'p Dictionary>) -> PieceView<'p> {
         PieceView {
             first_gene: self.first_gene,
             base: self.base,
             offsets: &self.offsets,
             records: &self.records,
-            width: self.width,
+            record: self.record,
+            dictionary,
         }
     }
 }
 
-/// Adds the number of values of each gene of a piece to `counts`.
-pub fn count_genes(bytes: &[u8], counts: &mut [u64]) {
-    for (gene, count) in counts.iter_mut().enumerate() {
-        *count += (read_offset(bytes, gene + 1) - read_offset(bytes, gene)) as u64;
+/// Adds the bytes of the records of each gene of a piece to `bytes_of`.
+pub fn count_genes(bytes: &[u8], record: usize, bytes_of: &mut [u64]) {
+    for (gene, of_gene) in bytes_of.iter_mut().enumerate() {
+        let n_values = read_offset(bytes, gene + 1) - read_offset(bytes, gene);
+        *of_gene += (record * n_values) as u64;
     }
 }
 
-/// Bytes of memory that `n_values` values and the offsets of one gene take.
-#[must_use]
-pub fn gene_bytes(n_values: u64, n_groups: usize, n_pieces: usize) -> u64 {
-    n_values * (KEY + label_width(n_groups)) as u64 + (OFFSET * n_pieces) as u64
+fn read_offset(offsets: &[u8], at: usize) -> usize {
+    read_word::<OFFSET>(&offsets[OFFSET * at..][..OFFSET]) as usize
 }
 
-fn read_offset(offsets: &[u8], at: usize) -> usize {
-    let mut word = [0; OFFSET];
-    word.copy_from_slice(&offsets[OFFSET * at..][..OFFSET]);
-    u32::from_le_bytes(word) as usize
+/// The number in `N` bytes.
+#[inline]
+fn read_word<const N: usize>(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..N].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+/// The same for as many bytes as there are, up to eight.
+fn read_number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 fn bad(reason: &str) -> Error {
@@ -243,33 +269,36 @@ mod tests {
     }
 
     fn gathered(view: PieceView, gene: usize) -> Vec<(f64, u32)> {
-        let (mut keys, mut groups) = (Vec::new(), Vec::new());
-        view.gather(gene, &mut keys, &mut groups);
+        let n = view.n_values(gene);
+        let (mut keys, mut groups) = (vec![0; n], vec![0; n]);
+        view.copy(gene, &mut keys, &mut groups);
         keys.into_iter().map(key_value).zip(groups).collect()
     }
 
-    fn check(n_groups: usize) {
+    fn check(n_groups: usize, repeats: usize) {
         let last = n_groups as u32 - 1;
         let groups = Groups::new(vec![0, last, NONE, 0], n_groups).unwrap();
-        let mut turner = Turner::default();
-        turner.hold(&block(), &groups);
-        let bytes = turner.turn(None, &groups, 4).unwrap().unwrap();
-        let layout = Layout::new(4, n_groups, bytes.len()).unwrap();
-        let whole = PieceView::whole(&bytes, layout);
+        let mut turner = Turner::new(4, repeats);
+        turner.hold(&block(), None, &groups).unwrap();
+        let (bytes, dictionary) = turner.turn(n_groups).unwrap();
+        assert_eq!(dictionary.is_some(), repeats == 0);
+        let dictionary = dictionary.as_ref();
+        let layout = Layout::new(4, record_width(dictionary, n_groups), bytes.len()).unwrap();
+        let whole = PieceView::whole(&bytes, layout, dictionary);
         whole.check(4, n_groups).unwrap();
         let want = [vec![(-2.0, 0), (4.0, last)], vec![], vec![(1.5, 0), (1.5, last)], vec![]];
         let mut counts = vec![10; 4];
-        count_genes(&bytes, &mut counts);
+        count_genes(&bytes, 3, &mut counts);
         for (gene, want) in want.iter().enumerate() {
             assert_eq!(&gathered(whole, gene), want);
-            assert_eq!(counts[gene], 10 + want.len() as u64);
+            assert_eq!(counts[gene], 10 + 3 * want.len() as u64);
             let read = |out: &mut [u8], at: usize| {
                 out.copy_from_slice(&bytes[at..at + out.len()]);
                 Ok(())
             };
             let loaded = LoadedPiece::load(layout, gene..4, read).unwrap();
             for later in gene..4 {
-                assert_eq!(gathered(loaded.view(), later), gathered(whole, later));
+                assert_eq!(gathered(loaded.view(dictionary), later), gathered(whole, later));
             }
         }
     }
@@ -277,7 +306,8 @@ mod tests {
     #[test]
     fn genes_come_back_in_the_order_of_the_file() {
         for n_groups in [2, 256, 257, 65_536, 65_537] {
-            check(n_groups);
+            check(n_groups, 0);
+            check(n_groups, usize::MAX);
         }
     }
 }

@@ -578,28 +578,32 @@ fn threads_memory_and_ranges_do_not_matter_to_ranks() {
     for contrasts in hard() {
         let test = wilcoxon(&contrasts, true, true);
         let groups = contrasts.groups();
-        let run = |threads, memory| {
+        // With and without dictionaries.
+        let read = |repeats, ctx: &Ctx, range| {
+            GeneMajor::read_where(repeats, &matrix, &view, ctx, groups, range).unwrap()
+        };
+        let run = |repeats, threads, memory| {
             let ctx = ctx(threads, memory);
-            let values = GeneMajor::read(&matrix, &view, &ctx, groups, None).unwrap();
+            let values = read(repeats, &ctx, None);
             let table = test.run(&ctx, &view, &values, all_rows()).unwrap();
             (bits(table), values.slices(&ctx).len())
         };
-        let (want, n_slices) = run(1, MEMORY);
+        let (want, n_slices) = run(usize::MAX, 1, MEMORY);
         assert_eq!(n_slices, 1);
-        for (threads, memory) in [(2, MEMORY), (4, MEMORY), (1, 0), (2, 0), (2, 5_000), (4, 20_000)]
+        for (threads, memory) in
+            [(1, MEMORY), (2, MEMORY), (4, MEMORY), (1, 0), (2, 0), (2, 5_000), (4, 20_000)]
         {
-            let (got, n_slices) = run(threads, memory);
-            assert_eq!(got, want, "{threads} threads, {memory} bytes");
-            // Without memory nothing stays and every gene is a slice.
-            assert!(memory > 0 || n_slices == N_VARS);
+            for repeats in [0, 2, usize::MAX] {
+                let (got, n_slices) = run(repeats, threads, memory);
+                assert_eq!(got, want, "{threads} threads, {memory} bytes");
+                // Without memory nothing stays and every gene is a slice.
+                assert!(memory > 0 || n_slices == N_VARS);
+            }
         }
-        for memory in [MEMORY, 0] {
+        for (memory, repeats) in [(MEMORY, 0), (MEMORY, usize::MAX), (0, 0), (0, usize::MAX)] {
             let ctx = ctx(2, memory);
             let partials: Vec<Vec<u8>> = (0..matrix.grid().n_ranges())
-                .map(|range| {
-                    let part = GeneMajor::read(&matrix, &view, &ctx, groups, Some(range)).unwrap();
-                    part.to_bytes().unwrap()
-                })
+                .map(|range| read(repeats, &ctx, Some(range)).to_bytes().unwrap())
                 .collect();
             assert!(partials.len() > 3);
             let n_groups = groups.n_groups();

@@ -10,14 +10,12 @@
 //! Ranks, ties and rank sums are integers (Mann & Whitney 1947), so nothing
 //! depends on any order; means are sums in the order of the file.
 
-use std::ops::Range;
-
 use super::combine::{Effects, Verdict, Weight};
 use super::contrast::{Contrasts, SideValues};
 use super::fold_change::{FoldChange, Sums};
+use super::gathered::Gathered;
 use super::gene_major::GeneMajor;
 use super::genes::{for_each_gene, genes_of_task};
-use super::piece::PieceView;
 use super::ranking::{RankPlan, RankWork};
 use super::replicates::{ReplicatePlan, ReplicateWork};
 use super::table::{MarkerTable, RowBatch, TableBuilder, TableOptions};
@@ -64,7 +62,7 @@ impl Wilcoxon<'_> {
         for genes in values.slices(ctx) {
             let slice = values.load(ctx, &genes)?;
             let views = slice.views()?;
-            let task = genes_of_task(n_comparisons);
+            let task = genes_of_task(ctx, genes.len(), n_comparisons);
             for_each_gene(
                 ctx,
                 genes.clone(),
@@ -73,15 +71,17 @@ impl Wilcoxon<'_> {
                 Workspace::default,
                 |gene, work, rows| {
                     let in_task = (gene - genes.start) % task;
-                    work.gather(gene..(gene + task - in_task).min(genes.end), &views);
-                    work.add_up(view, self.contrasts.groups().n_groups());
+                    let next = gene..(gene + task - in_task).min(genes.end);
+                    let (keys, labels) = work.gathered.take(next, &views);
+                    let n_labels = self.contrasts.groups().n_groups();
+                    add_up(view, keys, labels, &mut work.linear, &mut work.labels, n_labels);
                     let detected = work.labels.iter().map(|sums| sums.detected);
                     self.contrasts.check_counts(gene, detected)?;
                     if let Some(plan) = &replicates {
                         plan.add_up(work.labels.iter().copied(), &mut work.replicates);
                     }
-                    work.sorter.sort(&mut work.keys, &mut work.groups);
-                    plan.rank(&work.keys, &work.groups, &mut work.ranks);
+                    work.sorter.sort(keys, labels);
+                    plan.rank(keys, labels, &mut work.ranks);
                     self.test_gene(work, replicates.as_ref(), rows);
                     Ok(())
                 },
@@ -142,9 +142,7 @@ impl Wilcoxon<'_> {
 /// One thread's memory: about 60 bytes a nonzero value of the largest gene, and 6 MB.
 #[derive(Default)]
 struct Workspace {
-    ahead: Ahead,
-    keys: Vec<u64>,
-    groups: Vec<u32>,
+    gathered: Gathered,
     linear: Vec<f64>,
     /// Sums of each label.
     labels: Vec<Sums>,
@@ -156,79 +154,24 @@ struct Workspace {
     replicates: ReplicateWork,
 }
 
-impl Workspace {
-    /// The values of the first of these genes, which the thread takes one after the other.
-    fn gather(&mut self, genes: Range<usize>, pieces: &[PieceView]) {
-        let (keys, groups) = self.ahead.take(genes, pieces);
-        std::mem::swap(&mut self.keys, keys);
-        std::mem::swap(&mut self.groups, groups);
-    }
-
-    /// Sums by label, in the order of the file.
-    fn add_up(&mut self, view: &View, n_labels: usize) {
-        self.linear.clear();
-        self.linear.extend(self.keys.iter().map(|&key| key_value(key)));
-        view.undo_log(&mut self.linear);
-        self.labels.clear();
-        self.labels.resize(n_labels, Sums::default());
-        for ((&key, &group), &linear) in self.keys.iter().zip(&self.groups).zip(&self.linear) {
-            let sums = &mut self.labels[group as usize];
-            sums.detected += 1;
-            sums.values += key_value(key);
-            sums.linear += linear;
-        }
-    }
-}
-
-/// Values of the genes that are next.
-///
-/// Problem: a piece has few values of a gene, and getting at them costs more than copying
-/// them. Solution: those of its neighbours, which follow them, are copied too.
-#[derive(Default)]
-struct Ahead {
-    genes: Range<usize>,
-    /// Keys and groups of each gene.
-    values: Vec<(Vec<u64>, Vec<u32>)>,
-}
-
-/// Genes that are gathered at a time.
-const BATCH_GENES: usize = 8;
-
-/// Values after which no further gene is gathered: they stay in a cache.
-const BATCH_VALUES: usize = 1 << 19;
-
-impl Ahead {
-    /// The values of the first of `genes`, once; more of these may be gathered with them.
-    fn take(
-        &mut self,
-        genes: Range<usize>,
-        pieces: &[PieceView],
-    ) -> (&mut Vec<u64>, &mut Vec<u32>) {
-        if !self.genes.contains(&genes.start) {
-            self.fill(&genes, pieces);
-        }
-        let (keys, groups) = &mut self.values[genes.start - self.genes.start];
-        (keys, groups)
-    }
-
-    fn fill(&mut self, genes: &Range<usize>, pieces: &[PieceView]) {
-        let n_values = |gene| pieces.iter().map(|piece| piece.n_values(gene)).sum::<usize>();
-        let mut total = 0;
-        let batch = genes.clone().take(BATCH_GENES).take_while(|&gene| {
-            let fits = total < BATCH_VALUES;
-            total += n_values(gene);
-            fits
-        });
-        self.genes = genes.start..genes.start + batch.count();
-        self.values.resize_with(BATCH_GENES, Default::default);
-        for (keys, groups) in &mut self.values {
-            keys.clear();
-            groups.clear();
-        }
-        for piece in pieces {
-            for (gene, (keys, groups)) in self.genes.clone().zip(&mut self.values) {
-                piece.gather(gene, keys, groups);
-            }
-        }
+/// Sums by label, in the order of the file.
+fn add_up(
+    view: &View,
+    keys: &[u64],
+    labels: &[u32],
+    linear: &mut Vec<f64>,
+    sums: &mut Vec<Sums>,
+    n_labels: usize,
+) {
+    linear.clear();
+    linear.extend(keys.iter().map(|&key| key_value(key)));
+    view.undo_log(linear);
+    sums.clear();
+    sums.resize(n_labels, Sums::default());
+    for ((&key, &label), &linear) in keys.iter().zip(labels).zip(&*linear) {
+        let sums = &mut sums[label as usize];
+        sums.detected += 1;
+        sums.values += key_value(key);
+        sums.linear += linear;
     }
 }
