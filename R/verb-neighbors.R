@@ -31,7 +31,7 @@
 #'      Seurat; less than `prune` is zero. Seurat's default for `n_neighbors` is 20.
 #'
 #' Memory: for n cells, d dimensions and k neighbours \eqn{8 n d} bytes while cells are put in
-#' order, \eqn{4 n d + 12 n k} for the search, and about \eqn{4 n k} beside the graph, which
+#' order, \eqn{4 n d + 12 n k} for the search, and about \eqn{32 n} beside the graph, which
 #' takes about \eqn{30 n k}, is part of the result and is written where it stays;
 #' \eqn{60 n k} and the result for `"snn"`. `"hnsw"` holds \eqn{n (4 d + 150)} bytes more.
 #'
