@@ -15,7 +15,8 @@
 #'      RcppHNSW, on one thread so that it is the same each time, and searches it on
 #'      all. Distances are computed anew in float64. Its recall, the share of true neighbours found,
 #'      is above 0.98 at the defaults (`M = 16`, `ef = 200`) on 50 components
-#'      of single-cell data (a test holds it to that).
+#'      of single-cell data (a test holds it to that), and was 0.999 for 100,000 simulated cells
+#'      of 40 clusters and 0.951 for as many of uniform noise in 50 dimensions, the hard case.
 #'    * `"auto"` is exact up to a million cells, where both take about as long on two
 #'      cores, and `"hnsw"` beyond where the metric and the package allow it. Where there are more
 #'      cores, or time, `"exact"` is worth asking for.
@@ -31,7 +32,7 @@
 #'      Seurat; less than `prune` is zero. Seurat's default for `n_neighbors` is 20.
 #'
 #' Memory: for n cells, d dimensions and k neighbours \eqn{8 n d} bytes while cells are put in
-#' order, \eqn{4 n d + 12 n k} for the search, and about \eqn{4 n k} beside the graph, which
+#' order, \eqn{4 n d + 12 n k} for the search, and about \eqn{32 n} beside the graph, which
 #' takes about \eqn{30 n k}, is part of the result and is written where it stays;
 #' \eqn{60 n k} and the result for `"snn"`. `"hnsw"` holds \eqn{n (4 d + 150)} bytes more.
 #'

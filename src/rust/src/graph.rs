@@ -412,10 +412,11 @@ fn union(distances: &ByColumns, found: Neighbors, local: &Local, ctx: &Ctx) -> R
     let (cells, values) = distances.parts()?;
     let stored = ByNeighbor { offsets: &distances.offsets, cells, distances: values };
     let own = Positions::of(found);
-    let mut graph = ByColumns::with_room(stored.union_offsets(&own))?;
+    let offsets = stored.union_offsets(&own);
+    let mut graph = ByColumns::with_rows(offsets, move |columns| {
+        stored.union_columns(&own, columns);
+    })?;
     let (offsets, columns, weights) = graph.room()?;
-    stored.union_columns(&own, columns);
-    drop(own);
     stored.union_weights(local, offsets, columns, weights, ctx)?;
     if weights.contains(&0.0) {
         return ByColumns::of(&without_zeros(offsets, columns, weights));
@@ -432,10 +433,17 @@ struct ByColumns {
 
 impl ByColumns {
     fn with_room(offsets: Vec<usize>) -> Result<Self> {
+        Self::with_rows(offsets, |_| ())
+    }
+
+    /// Has `write` write the rows before there is room for values: it is zeroed, which takes
+    /// memory at once, and what `write` holds is let go first.
+    fn with_rows(offsets: Vec<usize>, write: impl FnOnce(&mut [i32])) -> Result<Self> {
         let len = offsets.last().copied().unwrap_or(0);
         position(len)?;
-        let (rows, values) = (Integers::new(len).into_robj(), Doubles::new(len).into_robj());
-        Ok(ByColumns { offsets, rows, values })
+        let mut rows = Integers::new(len).into_robj();
+        write(rows.as_integer_slice_mut().ok_or_else(no_room)?);
+        Ok(ByColumns { offsets, rows, values: Doubles::new(len).into_robj() })
     }
 
     /// The matrix whose columns are the rows of `matrix`.

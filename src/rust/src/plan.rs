@@ -73,6 +73,11 @@ impl<'r> Plan<'r> {
         self
     }
 
+    /// The plan with another view of its matrix.
+    pub fn with_view(self, view: View) -> Self {
+        Plan { view, ..self }
+    }
+
     /// The plan with values before the logarithm kept in its blocks.
     pub fn with_linear(mut self) -> Self {
         self.view = self.view.with_linear();

@@ -59,6 +59,8 @@ fn rs_qc_gene_moments(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
             pass = pass.with_linear();
             plan = plan.with_linear();
         }
+        let (pass, view) = pass.over(plan.view());
+        let plan = plan.with_view(view);
         with_ctx(&ctx, |ctx| {
             run_mode(&plan, ctx, &mode, "means and variances", &pass, |partial| {
                 let found = pass.finish(&partial)?;

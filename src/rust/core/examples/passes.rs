@@ -131,7 +131,7 @@ fn main() -> Result<()> {
             std::hint::black_box(pass.finish(&partial, n)?);
         }
         "moments" => {
-            let pass = ColumnSummary::new(&view).with_linear();
+            let (pass, view) = ColumnSummary::new(&view).with_linear().over(&view);
             let partial = run(source.as_ref(), &view, &ctx, &mode, &pass)?;
             std::hint::black_box(pass.finish(&partial)?);
         }

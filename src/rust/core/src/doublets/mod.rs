@@ -246,7 +246,7 @@ fn variable_genes(
         Op::Log1p { base: None },
     ];
     let view = (counts.view)(rows, ops)?.with_linear();
-    let pass = ColumnSummary::new(&view).with_linear();
+    let (pass, view) = ColumnSummary::new(&view).with_linear().over(&view);
     let columns = pass.finish(&pass::run(counts.source, &view, ctx, "Variable genes", &pass)?)?;
     let Some(linear) = columns.linear else { return Ok(Vec::new()) };
     let found =

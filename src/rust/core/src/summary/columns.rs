@@ -1,26 +1,32 @@
 //! Summaries of columns: of the chain's values, and of what they were before the
 //! logarithm, from one read.
 
+use std::cell::RefCell;
+
 use serde::{Deserialize, Serialize};
 
 use super::Summary;
+use super::counts::LogCounts;
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
 use crate::pass::Pass;
 use crate::stats::moments::{MeanVar, Moments};
-use crate::transform::View;
+use crate::transform::{RowLog, RowTable, View};
 
 /// Summarises the columns of a view.
 ///
 /// # Numerics
 /// Shifted moments of the nonzero values, zeros in closed form: variances agree
-/// with two passes in float64 to 1e-10.
+/// with two passes in float64 to 1e-10. Where the pass takes the logarithm, counts have sums
+/// about zero ([`Moments::of_sums`]).
 #[derive(Debug, Clone)]
 pub struct ColumnSummary {
     n_obs: usize,
     n_vars: usize,
     background: Option<Vec<f64>>,
     linear: bool,
+    /// What the view leaves to the pass.
+    log: Option<RowLog>,
 }
 
 /// What [`ColumnSummary`] knows of some rows.
@@ -28,6 +34,8 @@ pub struct ColumnSummary {
 pub struct ColumnPartial {
     values: Vec<Moments>,
     linear: Vec<Moments>,
+    /// What both lack.
+    counts: LogCounts,
 }
 
 /// Summaries of all columns.
@@ -48,6 +56,7 @@ impl ColumnSummary {
             n_vars: view.n_vars(),
             background: view.background().map(<[f64]>::to_vec),
             linear: false,
+            log: None,
         }
     }
 
@@ -58,13 +67,25 @@ impl ColumnSummary {
         ColumnSummary { linear: true, ..self }
     }
 
+    /// The same pass and the view that it has to run over for what it gives over `view`:
+    /// without a last logarithm of normalised values, which the pass takes itself.
+    #[must_use]
+    pub fn over(self, view: &View) -> (Self, View) {
+        match view.leaving_log() {
+            Some((view, log)) => (ColumnSummary { log: Some(log), ..self }, view),
+            None => (self, view.clone()),
+        }
+    }
+
     /// The summaries of all rows.
     ///
     /// # Errors
     /// When a column has more values than there are rows.
     pub fn finish(&self, partial: &ColumnPartial) -> Result<Columns> {
-        let values = self.summary(&partial.values, self.background.as_deref())?;
-        let linear = self.linear.then(|| self.summary(&partial.linear, None)).transpose()?;
+        let mut whole = partial.clone();
+        whole.settle();
+        let values = self.summary(&whole.values, self.background.as_deref())?;
+        let linear = self.linear.then(|| self.summary(&whole.linear, None)).transpose()?;
         Ok(Columns { values, linear })
     }
 
@@ -85,6 +106,34 @@ impl ColumnSummary {
     }
 }
 
+impl ColumnPartial {
+    /// Moves the sums of counts to the moments.
+    fn settle(&mut self) {
+        self.counts.drain_into(&mut self.values, &mut self.linear);
+    }
+}
+
+thread_local! {
+    /// Results by count are kept between blocks.
+    static TABLE: RefCell<RowTable> = RefCell::default();
+}
+
+impl ColumnSummary {
+    /// Adds rows before their logarithm.
+    fn fold_logs(&self, log: &RowLog, block: &RowBlock, partial: &mut ColumnPartial) {
+        partial.values.resize(self.n_vars, Moments::default());
+        partial.linear.resize(self.n_vars, Moments::default());
+        let ColumnPartial { values, linear, counts } = partial;
+        let other = |gene: u32, (before, after): (f64, f64)| {
+            if after != 0.0 {
+                values[gene as usize].push(after);
+                linear[gene as usize].push(before);
+            }
+        };
+        TABLE.with_borrow_mut(|table| counts.add_rows(log, block, self.n_vars, table, other));
+    }
+}
+
 impl Pass for ColumnSummary {
     type Partial = ColumnPartial;
 
@@ -93,10 +142,17 @@ impl Pass for ColumnSummary {
     }
 
     fn partial_bytes(&self) -> usize {
-        (1 + usize::from(self.linear)) * self.n_vars * size_of::<Moments>()
+        let takes_log = self.log.is_some();
+        let moments = 1 + usize::from(self.linear || takes_log);
+        let counts = if takes_log { LogCounts::BYTES_OF_GENE } else { 0 };
+        self.n_vars * (moments * size_of::<Moments>() + counts)
     }
 
     fn fold(&self, block: &RowBlock, partial: &mut ColumnPartial) -> Result<()> {
+        if let Some(log) = &self.log {
+            self.fold_logs(log, block, partial);
+            return Ok(());
+        }
         push_all(&mut partial.values, self.n_vars, &block.indices, &block.values);
         if self.linear {
             push_all(&mut partial.linear, self.n_vars, &block.indices, &block.linear);
@@ -104,7 +160,9 @@ impl Pass for ColumnSummary {
         Ok(())
     }
 
-    fn merge(&self, into: &mut ColumnPartial, from: ColumnPartial) {
+    fn merge(&self, into: &mut ColumnPartial, mut from: ColumnPartial) {
+        into.settle();
+        from.settle();
         merge_columns(&mut into.values, from.values);
         merge_columns(&mut into.linear, from.linear);
     }
@@ -182,8 +240,7 @@ mod tests {
         let ops = vec![Op::Normalize { target: 1e4, excluded: vec![] }, Op::Log1p { base: None }];
         let view = View::new(61, 40, None, &Chain { ops, stored_log: None }).unwrap().with_linear();
         let pass = ColumnSummary::new(&view).with_linear();
-        let Columns { values, linear } =
-            pass.finish(&run_every_way_in(&matrix, &view, &pass)).unwrap();
+        let (over, left) = pass.clone().over(&view);
         let linear_dense: Vec<Vec<f64>> = matrix
             .dense
             .iter()
@@ -194,8 +251,38 @@ mod tests {
             .collect();
         let logged: Vec<Vec<f64>> =
             linear_dense.iter().map(|row| row.iter().map(|x| x.ln_1p()).collect()).collect();
-        check(&values, &logged);
-        check(&linear.unwrap(), &linear_dense);
+        for (pass, view) in [(pass, view), (over, left)] {
+            let Columns { values, linear } =
+                pass.finish(&run_every_way_in(&matrix, &view, &pass)).unwrap();
+            check(&values, &logged);
+            check(&linear.unwrap(), &linear_dense);
+        }
+    }
+
+    /// Counts of all sizes, whole numbers that are none, fractions, and stored zeros.
+    #[test]
+    fn a_logarithm_that_the_pass_takes_changes_nothing() {
+        let mut matrix = Matrix::counts(61, 40, 8);
+        let odd = [16.0, 255.0, 300.0, 65_535.0, 65_536.0, 1e7, 0.5, 15.25, 1e-9, 0.0];
+        for (i, value) in matrix.dense.iter_mut().flatten().enumerate().step_by(3) {
+            *value = odd[i / 3 % odd.len()];
+        }
+        let ops = vec![Op::Normalize { target: 1e4, excluded: vec![] }, Op::Log1p { base: None }];
+        let view = View::new(61, 40, None, &Chain { ops, stored_log: None }).unwrap().with_linear();
+        for pass in [ColumnSummary::new(&view), ColumnSummary::new(&view).with_linear()] {
+            let want = pass.finish(&run_every_way_in(&matrix, &view, &pass)).unwrap();
+            let (pass, left) = pass.over(&view);
+            let got = pass.finish(&run_every_way_in(&matrix, &left, &pass)).unwrap();
+            assert_eq!(got.linear.is_some(), want.linear.is_some());
+            let pairs = [(got.values, want.values)].into_iter().chain(got.linear.zip(want.linear));
+            for (got, want) in pairs {
+                assert_eq!(got.nonzero, want.nonzero);
+                let all = got.sum.iter().chain(&got.mean).chain(&got.var);
+                for (a, b) in all.zip(want.sum.iter().chain(&want.mean).chain(&want.var)) {
+                    assert!((a - b).abs() <= 1e-10 * b.abs(), "{a} {b}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! which group each row belongs to.
 //!
 //! One pass. Memory: 32 bytes a column per partial, twice that with the values
-//! before the logarithm, or 32 bytes a row.
+//! before the logarithm, 100 bytes where the pass takes it; or 32 bytes a row.
 
 mod columns;
+mod counts;
 pub mod groups;
 mod rows;
 
