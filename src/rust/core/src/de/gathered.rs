@@ -50,7 +50,7 @@ impl Gathered {
     }
 
     fn fill(&mut self, genes: &Range<usize>, pieces: &[PieceView]) {
-        let looks_up = pieces.iter().any(|piece| piece.looks_up());
+        let looks_up = pieces.iter().any(PieceView::looks_up);
         let (most_genes, most_values) =
             if looks_up { (GENES_LOOKED_UP, VALUES_LOOKED_UP) } else { (GENES, VALUES) };
         self.starts.clear();
