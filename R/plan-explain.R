@@ -143,8 +143,8 @@ verb_memory <- function() {
       min(2 * stored + 80 * cells, budget / 2) + 24 * top^2 + 400 * cells
     ),
     project_pca = quote(400 * cells),
-    # 9 where values do not repeat within cells.
-    `find_markers wilcoxon` = quote(min(3 * values, 2 / 3 * budget)),
+    # A bound: 2 to 3 where values repeat within cells, as counts do.
+    `find_markers wilcoxon` = quote(min(9 * values, 2 / 3 * budget)),
     # 64 where all values are counts: then in half of the budget.
     `find_markers t-test` = quote(min(80 * groups * genes, 5 / 8 * budget)),
     `find_markers binomial` = quote(min(80 * groups * genes, 5 / 8 * budget)),
@@ -154,7 +154,7 @@ verb_memory <- function() {
         16 * groups * cells
     ),
     `find_markers lr` = quote(
-      min(3 * values, 2 / 3 * budget) + 100 * cells * threads
+      min(12 * values, 2 / 3 * budget) + 100 * cells * threads
     ),
     run_pipeline = quote(
       max(
