@@ -139,7 +139,7 @@ impl Wilcoxon<'_> {
     }
 }
 
-/// One thread's memory: about 60 bytes a nonzero value of the largest gene, and 6 MB.
+/// One thread's memory: about 60 bytes a nonzero value of the largest gene, and 12 MB.
 #[derive(Default)]
 struct Workspace {
     gathered: Gathered,
