@@ -42,6 +42,7 @@ pub mod spill;
 pub mod table;
 pub mod ttest;
 mod turn;
+mod welch;
 pub mod wilcoxon;
 
 pub use crate::summary::groups;

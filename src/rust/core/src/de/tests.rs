@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::matrix::Source;
 use crate::matrix::testing::Matrix;
 use crate::pass::{TiledPass, from_bytes, run_tiled, run_tiled_ranges, to_bytes};
+use crate::stats::adjust::Adjustment;
 use crate::stats::dist::{Alternative, normal_p_value, t_p_value, t_to_normal};
 use crate::stats::log1p::ln_1p;
 use crate::stats::random::Rng;
@@ -650,6 +651,41 @@ fn threads_memory_and_ranges_do_not_matter_to_moments() {
         let table = TableBuilder::new(all_rows(), n_comparisons, N_VARS).unwrap();
         test_moments(&ctx, &test, &pass.table(total, &ctx).unwrap(), 0..N_VARS, &table).unwrap();
         assert_eq!(bits(table.finish(&ctx).unwrap()), want);
+    }
+}
+
+#[test]
+fn rows_that_nobody_looks_at_count_all_the_same() {
+    const FIRST: usize = 12;
+    // So many genes that rows are left out before they are built.
+    const GENES: usize = 500;
+    let mut matrix = Matrix::counts(N_OBS, GENES, 11);
+    for row in 0..N_OBS {
+        matrix.set(row, 3, 3.0);
+        matrix.set(row, 400, -1e9 * (row % 2) as f64);
+    }
+    let view = View::new(N_OBS, GENES, None, &Chain::default()).unwrap().with_linear();
+    let all = TableOptions::all(Order::Statistic, Some(Adjustment::BenjaminiHochberg));
+    for (_, strata) in every_design() {
+        let contrasts = Contrasts::new(&units(N_OBS), N_UNITS, &strata, None).unwrap();
+        for spread in [Spread::Welch, Spread::Overestimated] {
+            let test = TTest { spread, ..ttest(&contrasts) };
+            let run = |n_genes: Option<usize>| -> Vec<[u64; 5]> {
+                let options = TableOptions { n_genes, ..all };
+                let table = run_moment_test(&matrix, &view, &ctx(1, MEMORY), &test, options);
+                let table = table.unwrap();
+                let places = table.comparison.iter().zip(&table.gene);
+                let rows = places.zip(&table.rows).zip(&table.p_adj).enumerate();
+                let first = rows.filter(|(at, _)| n_genes.is_some() || at % GENES < FIRST);
+                let bits = |((place, row), p_adj): ((_, &Row), &f64)| {
+                    let (&comparison, &gene): (&u32, &u32) = place;
+                    let [t, p, p_adj] = [row.statistic, row.p_value, *p_adj].map(f64::to_bits);
+                    [comparison.into(), gene.into(), t, p, p_adj]
+                };
+                first.map(|(_, row)| bits(row)).collect()
+            };
+            assert_eq!(run(Some(FIRST)), run(None));
+        }
     }
 }
 
