@@ -117,12 +117,23 @@ test_that("passes are counted, not assumed", {
 
 test_that("columns on disk are read as often as they are", {
   local_quiet()
-  path <- fixture_path("engine-csc")
+  path <- withr::local_tempfile(fileext = ".h5ad")
+  file.copy(fixture_path("engine-csc"), path)
+  reads <- function(x) {
+    before <- file_reads()
+    sums <- colSums(x$X)
+    list(reads = file_reads() - before, sums = sums)
+  }
   x <- open_h5ad(path)
-  before <- file_reads()
-  colSums(x$X)
-  # The indices once more, to see how many values each row has.
-  expect_equal(file_reads() - before, 1.5)
+  first <- reads(x)
+  # The indices once more, to see how many values each row has; but once for all calls.
+  expect_equal(first$reads, 1.5)
+  expect_identical(reads(x), list(reads = 1, sums = first$sums))
+  expect_equal(reads(x[1:3, ])$reads, 1)
+  # Another file at the same place, by its time, is counted anew.
+  Sys.setFileTime(path, Sys.time() - 60)
+  expect_identical(reads(open_h5ad(path)), first)
+  expect_error(reads(x), class = "scoom_error_file_changed")
 })
 
 test_that("bounds reach the pass that counts genes", {

@@ -29,6 +29,7 @@ mod plan;
 mod qc;
 mod random;
 mod score;
+mod source;
 
 use extendr_api::prelude::*;
 

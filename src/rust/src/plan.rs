@@ -1,15 +1,13 @@
 //! Plans from R: which matrix, which rows, which chain; and how to run a pass
 //! on one, whole or by ranges.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use extendr_api::prelude::*;
 use scoom_core::ctx::Ctx;
 use scoom_core::error::Result;
-use scoom_core::h5ad::{H5File, Stamp};
-use scoom_core::matrix::memory::{DenseRows, SparseRows};
-use scoom_core::matrix::{GridSpec, Source, open_matrix_with};
+use scoom_core::matrix::Source;
 use scoom_core::pass::{self, Pass, TiledPass};
 use scoom_core::transform::{
     Adjust, Chain, Downsample, Op, PearsonResiduals, ScaleGenes, View, split_total,
@@ -18,10 +16,11 @@ use scoom_core::transform::{
 use crate::convert::{Args, named, raws, wrong};
 use crate::guard::guard;
 use crate::interrupt::RMonitor;
+use crate::source::{in_memory, on_disk};
 
 /// A matrix and a view of it.
 pub struct Plan<'r> {
-    source: Box<dyn Source + 'r>,
+    source: Arc<dyn Source + 'r>,
     view: View,
     rows: Option<Vec<usize>>,
     chain: Chain,
@@ -31,7 +30,7 @@ impl<'r> Plan<'r> {
     /// Reads a plan, opens its matrix and checks that the two fit.
     pub fn from_robj(plan: &'r Robj) -> Result<Self> {
         let args = Args::new(plan);
-        let source: Box<dyn Source + 'r> = match args.get("matrix") {
+        let source: Arc<dyn Source + 'r> = match args.get("matrix") {
             Some(_) => in_memory(plan)?,
             None => on_disk(&args)?,
         };
@@ -83,37 +82,6 @@ impl<'r> Plan<'r> {
         self.view = self.view.with_linear();
         self
     }
-}
-
-fn on_disk(args: &Args) -> Result<Box<dyn Source>> {
-    let path = PathBuf::from(args.text("path")?);
-    let stamp = Stamp { size: args.number("size")? as u64, mtime: args.number("mtime")? };
-    let element = args.text("element")?;
-    let at = path.clone();
-    let open = Arc::new(move || Ok(H5File::reopen(&at, stamp)?.hdf5().clone()));
-    // Only tests ask for another grid, to cut small files into several ranges.
-    let spec = args.number_opt("range_values")?.map_or_else(GridSpec::default, |values| {
-        let range_values = (values as u64).max(1);
-        GridSpec { range_values, block_values: range_values.div_ceil(4), ..GridSpec::default() }
-    });
-    open_matrix_with(Path::new(&path), &element, open, &spec)
-}
-
-/// A matrix of R's, genes by cells, whose columns become rows without a copy.
-fn in_memory<'r>(plan: &'r Robj) -> Result<Box<dyn Source + 'r>> {
-    let fields = Args::new(plan).inner("matrix")?;
-    // The element outlives this function inside `plan`; `Args` gives slices for
-    // as long as its owner lives, so the owner has to be `plan`'s own element.
-    let matrix: Args<'r> = Args::within(plan, fields);
-    let dim = matrix.integers("dim")?;
-    let &[n_vars, n_obs] = dim else { return Err(wrong("matrix", "must have two dimensions")) };
-    let (n_obs, n_vars) = (n_obs as usize, n_vars as usize);
-    let values = matrix.doubles("x")?;
-    if matrix.text("kind")? == "dense" {
-        return Ok(Box::new(DenseRows::new(n_obs, n_vars, values)?));
-    }
-    let (indptr, indices) = (matrix.integers("p")?, matrix.integers("i")?);
-    Ok(Box::new(SparseRows::new(n_obs, n_vars, indptr, indices, values)?))
 }
 
 fn chain(args: &Args) -> Result<Chain> {

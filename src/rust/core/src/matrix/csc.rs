@@ -54,7 +54,9 @@ impl Source for CscSource {
 
     fn reads_per_sweep(&self, memory_bytes: u64) -> usize {
         let needed = self.matrix.nnz() * ENTRY_BYTES;
-        needed.div_ceil((memory_bytes / 2).max(1)).max(1) as usize
+        let reads = needed.div_ceil((memory_bytes / 2).max(1)) as usize;
+        // A sweep gives one block at least.
+        reads.min(self.grid().n_blocks()).max(1)
     }
 
     fn reads_in_order(&self) -> bool {
