@@ -47,7 +47,7 @@ pub(super) fn welch<const N: usize>(
         let (va, vb) = (one.1 / n, other.1 / m);
         let (both, difference) = (va + vb, one.0 - other.0);
         let constant = same_constant(n + reference.n[i], one, other);
-        let zero = constant | ((difference == 0.0) & !both.is_nan());
+        let zero = constant || (difference == 0.0 && !both.is_nan());
         let freedom = both * both / (va * va / (n - 1.0) + vb * vb / (m - 1.0));
         t[i] = if zero { 0.0 } else { difference / both.sqrt() };
         df[i] = if zero { f64::NAN } else { freedom };

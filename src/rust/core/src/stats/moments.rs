@@ -35,7 +35,7 @@ impl MeanVar {
 pub(crate) fn same_constant(n: f64, one: (f64, f64), other: (f64, f64)) -> bool {
     let ((mean, var), (other_mean, other_var)) = (one, other);
     let noise = n * f64::EPSILON * mean.abs();
-    (var == 0.0) & (other_var == 0.0) & ((mean - other_mean).abs() <= noise)
+    var == 0.0 && other_var == 0.0 && (mean - other_mean).abs() <= noise
 }
 
 /// Shifted sums of the values pushed: 32 bytes, a handful of instructions per
