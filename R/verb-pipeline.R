@@ -31,7 +31,9 @@
 #' **Going on.** The object remembers which steps are done and with which settings, also
 #' through `saveRDS()`. Given such an object, `run_pipeline()` takes arguments that are not given
 #' from the earlier call and goes on with the first step that is not done, whose settings
-#' changed or whose result is gone; a message says which. Changed metrics or filters
+#' changed, or whose result is gone or is another than the step has left, as after
+#' [run_pca()] with other arguments; a message says which. Results are compared by a hash of
+#' the marked genes, components, graph, clusters and layout. Changed metrics or filters
 #' start again from the object of the first call. Where cells or genes were selected since, all
 #' steps run on the selection. With `save`, the object is written after every step that
 #' computes, to a temporary file that is then renamed.
@@ -119,6 +121,7 @@ run_pipeline <- function(
     note_settings(steps, begin)
     return(x)
   }
+  note_replaced(x, names(steps)[[begin]], record)
   if (begin == 1) {
     x <- pipeline_start(x, record, call)
     record <- new_record(x)
@@ -143,7 +146,8 @@ run_pipeline <- function(
       note_step(name, measured$report)
       record$done[[name]] <- list(
         settings = steps[[name]],
-        report = measured$report
+        report = measured$report,
+        stamp = result_stamp(measured$value, name, steps[[name]])
       )
       x <- with_record(measured$value, record)
       if (!is.null(save) && !name %in% pipeline_lazy) {
@@ -449,7 +453,7 @@ first_to_run <- function(x, steps, record) {
       then <- record$done[[name]]
       !is.null(then) &&
         identical(then$settings, steps[[name]]) &&
-        has_result(x, name, steps[[name]])
+        has_result(x, name, then)
     },
     NA
   )
@@ -464,18 +468,31 @@ first_to_run <- function(x, steps, record) {
   if (begin <= 3) 1 else begin
 }
 
-has_result <- function(x, name, args) {
-  keys <- \(slot) field(x, "slots")[[slot]]$keys
+# Whether what a step has left is still there, and still the same.
+has_result <- function(x, name, then) {
+  identical(result_stamp(x, name, then$settings), then$stamp)
+}
+
+# A hash of what a step has left; NULL for steps that only select or extend the chain.
+result_stamp <- function(x, name, args) {
+  at <- result_keys(name, args)
+  if (is.null(at)) {
+    return(NULL)
+  }
+  values <- field(x, "slots")[[at$slot]]$set[at$keys]
+  if (any(vapply(values, is.null, NA))) "gone" else hash(values)
+}
+
+# Where it is: what later steps and users take.
+result_keys <- function(name, args) {
+  at <- \(slot, keys) list(slot = slot, keys = keys)
   switch(
     name,
-    find_variable_genes = "highly_variable" %in% keys("var"),
-    run_pca = "X_pca" %in% keys("obsm"),
-    find_neighbors = all(unlist(graph_keys("neighbors")) %in% keys("obsp")),
-    cluster_leiden = all(
-      resolution_keys("leiden", args$resolution) %in% keys("obs")
-    ),
-    run_umap = "X_umap" %in% keys("obsm"),
-    TRUE
+    find_variable_genes = at("var", "highly_variable"),
+    run_pca = at("obsm", "X_pca"),
+    find_neighbors = at("obsp", unlist(graph_keys("neighbors"))),
+    cluster_leiden = at("obs", resolution_keys("leiden", args$resolution)),
+    run_umap = at("obsm", "X_umap")
   )
 }
 
@@ -611,6 +628,29 @@ memory_status <- function(name) {
 }
 
 # Telling ----------------------------------------------------------------------------
+
+# A step that runs again though its settings are the same, since others have replaced
+# or removed its result.
+note_replaced <- function(x, name, record) {
+  then <- record$done[[name]]
+  if (is.null(then) || has_result(x, name, then)) {
+    return(invisible())
+  }
+  gone <- identical(result_stamp(x, name, then$settings), "gone")
+  scoom_inform(
+    c(
+      i = paste(
+        if (gone) {
+          "The result of {.fn {name}} is gone:"
+        } else {
+          "The result of {.fn {name}} was replaced since:"
+        },
+        "it runs again, and the steps after it."
+      )
+    ),
+    class = "pipeline_replaced"
+  )
+}
 
 note_settings <- function(steps, begin) {
   shown <- vapply(names(steps), \(name) step_text(name, steps[[name]]), "")

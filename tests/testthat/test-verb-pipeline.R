@@ -247,6 +247,59 @@ test_that("a changed setting runs again from its step", {
   expect_equal(steps_run(run_pipeline(y)), "run_umap")
 })
 
+test_that("a result that is not the step's own any more is computed again", {
+  local_no_gc()
+  path <- withr::local_tempfile(fileext = ".rds")
+  x <- open_example()[1:500, ]
+  local_quiet()
+  y <- quick_pipeline(x, save = path)
+  withr::local_options(scoom.quiet = FALSE)
+  quiet <- \(code) suppressWarnings(suppressMessages(code))
+  said <- NULL
+  changes <- list(
+    find_variable_genes = \(z) find_variable_genes(z, n_top = 100),
+    find_variable_genes = \(z) {
+      z$var$highly_variable <- rev(z$var$highly_variable)
+      z
+    },
+    run_pca = \(z) run_pca(z, n_comps = 5),
+    run_pca = \(z) {
+      z$obsm$X_pca <- z$obsm$X_pca[, 10:1]
+      z
+    },
+    find_neighbors = \(z) find_neighbors(z, n_neighbors = 5),
+    cluster_leiden = \(z) cluster_leiden(z, resolution = 2),
+    cluster_leiden = \(z) {
+      z$obs$leiden <- NULL
+      z
+    },
+    run_umap = \(z) run_umap(z, n_epochs = 5),
+    run_umap = \(z) {
+      z$obsm$X_umap <- NULL
+      z
+    }
+  )
+  for (i in seq_along(changes)) {
+    z <- quiet(changes[[i]](y))
+    gone <- is.null(z$obs$leiden) || !"X_umap" %in% names(z$obsm)
+    ran <- steps_run(withCallingHandlers(
+      z <- run_pipeline(z),
+      scoom_message_pipeline_replaced = \(m) said <<- conditionMessage(m)
+    ))
+    expect_match(said, if (gone) "is gone" else "was replaced since")
+    begin <- match(names(changes)[[i]], pipeline_verbs)
+    expect_equal(ran, pipeline_verbs[begin:11])
+    expect_identical(z$obsm$X_umap, y$obsm$X_umap)
+  }
+  # What the steps have left, with something else beside it.
+  y$obs$other <- 1
+  y$obsm$X_other <- y$obsm$X_pca
+  expect_length(steps_run(run_pipeline(y)), 0)
+  expect_length(steps_run(run_pipeline(readRDS(path))), 0)
+  again <- quiet(run_pca(readRDS(path), n_comps = 10))
+  expect_length(steps_run(run_pipeline(again)), 0)
+})
+
 test_that("a selection runs as an object of its own", {
   local_quiet()
   x <- open_example()
@@ -317,4 +370,24 @@ test_that("what can be checked is checked before anything is read", {
     suppressWarnings(run_pipeline(x, min_genes = 1e5)),
     class = "scoom_error_no_cells"
   )
+})
+
+test_that("cells without counts pass through", {
+  local_no_gc()
+  values <- as.matrix(open_example()$X[1:200, 1:400])
+  values[c(5, 77), ] <- 0
+  x <- quietly(run_pipeline(
+    object_of(values),
+    min_genes = 0,
+    min_cells = NULL,
+    max_pct_mt = NULL,
+    n_top = 100,
+    n_comps = 5,
+    args = list(run_umap = list(n_epochs = 10, init = "rep"))
+  ))
+  expect_identical(dim(x), c(200L, 400L))
+  expect_true(all(is.finite(x$obsm$X_pca)))
+  expect_identical(x$obsm$X_pca[5, ], x$obsm$X_pca[77, ])
+  expect_true(all(is.finite(x$obsm$X_umap)))
+  expect_false(anyNA(x$obs$leiden))
 })
