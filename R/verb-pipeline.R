@@ -6,7 +6,8 @@
 #' Quality metrics, filters, normalisation, variable genes, principal components,
 #' neighbours, Leiden clusters and UMAP in one call, with what each step took. A
 #' running verb: three passes over the file, or four where the variable genes do not fit
-#' into half of `options(scoom.memory)`.
+#' into half of `options(scoom.memory)`; settings such as `target_sum = NULL` or another flavor
+#' take more, as [explain_plan()] tells.
 #'
 #' @details
 #' The steps are the verbs of these names, and the result is what they give one
@@ -39,7 +40,8 @@
 #' computes, to a temporary file that is then renamed.
 #'
 #' **The report** is kept in `uns$pipeline`: for each step the seconds, the passes, measured as the
-#' share of stored values that was read from the file (`NA` with `BPPARAM`, whose workers
+#' share of stored values that was read from the file, the look at the first of them before the
+#' first step included (`NA` with `BPPARAM`, whose workers
 #' do not tell), and the peak of memory over what R held before (`NA` where the system does not
 #' tell; Linux does).
 #'
@@ -100,13 +102,8 @@ run_pipeline <- function(
   call <- current_env()
   check_scoom(x)
   record <- pipeline_record(x)
-  settings <- mget(pipeline_settings)
   given <- intersect(names(match.call()), pipeline_settings)
-  kept <- setdiff(names(record$settings), given)
-  settings[kept] <- record$settings[kept]
-  if (is.null(settings$gene_sets$mt) && !"max_pct_mt" %in% given) {
-    settings["max_pct_mt"] <- list(NULL)
-  }
+  settings <- merge_settings(mget(pipeline_settings), given, record)
   check_pipeline(settings, call)
   until <- check_choice(until, pipeline_verbs)
   check_save(save, call)
@@ -122,8 +119,11 @@ run_pipeline <- function(
     return(x)
   }
   note_replaced(x, names(steps)[[begin]], record)
+  looked <- 0
   if (begin == 1) {
+    before <- file_reads()
     x <- pipeline_start(x, record, call)
+    looked <- file_reads() - before
     record <- new_record(x)
   } else {
     x <- rewind_chain(x, names(steps)[seq_len(begin - 1)])
@@ -140,6 +140,9 @@ run_pipeline <- function(
   withCallingHandlers(
     for (name in names(steps)[begin <= seq_along(steps)]) {
       measured <- measure(run_step(x, name, steps[[name]], run))
+      # The first look at values is part of the first step.
+      measured$report$passes <- round(measured$report$passes + looked, 6)
+      looked <- 0
       if (!is.null(BPPARAM) && name %in% pipeline_reading) {
         measured$report$passes <- NA_real_
       }
@@ -314,6 +317,38 @@ keep_within <- function(x, bounds) {
     )
   }
   y
+}
+
+# Settings that are not `given` are those of the earlier call.
+merge_settings <- function(settings, given, record) {
+  kept <- setdiff(names(record$settings), given)
+  settings[kept] <- record$settings[kept]
+  if (is.null(settings$gene_sets$mt) && !"max_pct_mt" %in% given) {
+    settings["max_pct_mt"] <- list(NULL)
+  }
+  settings
+}
+
+# The steps that a call with these settings would run, and the object it would run them on.
+pipeline_left <- function(x, given, call) {
+  if (!is.list(given) || length(given) > 0 && !is_named(given)) {
+    abort_type(given, "a list with names", "settings", call)
+  }
+  for (unknown in setdiff(names(given), pipeline_settings)) {
+    what <- "setting of run_pipeline()"
+    abort_missing(unknown, pipeline_settings, what, "invalid_input", call)
+  }
+  record <- pipeline_record(x)
+  settings <- lapply(formals(run_pipeline)[pipeline_settings], eval, baseenv())
+  settings[names(given)] <- given
+  settings <- merge_settings(settings, names(given), record)
+  check_pipeline(settings, call)
+  steps <- pipeline_steps(settings)
+  begin <- first_to_run(x, steps, record)
+  if (begin == 1 && !is.null(record) && !is_true(record$selected)) {
+    x <- restore_start(x, record$start)
+  }
+  list(x = x, steps = steps[begin <= seq_along(steps)], settings = settings)
 }
 
 # Checks ----------------------------------------------------------------------------
