@@ -96,7 +96,7 @@ explain_plan <- function(
     verbs <- rbind(verbs, steps[nrow(steps), ])
     rownames(verbs) <- NULL
   }
-  if (!is.null(verb) && verb != "run_pipeline") {
+  if (!is.null(verb) && !identical(verb, "run_pipeline")) {
     check_string(verb)
     if (!verb %in% verbs$verb) {
       abort_missing(verb, unique(verbs$verb), "verb", "verb_missing", call)

@@ -95,7 +95,7 @@ test_that("verbs that do not read the file have their memory alone", {
 test_that("unknown verbs and objects are errors", {
   expect_error(explain_plan(1), class = "scoom_error_invalid_input")
   expect_error(
-    explain_plan(open_example(), 1),
+    explain_plan(open_example(), c("run_pca", "combat")),
     class = "scoom_error_invalid_input"
   )
   expect_snapshot(error = TRUE, explain_plan(open_example(), "run_pac"))
