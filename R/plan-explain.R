@@ -23,10 +23,25 @@
 #' nothing where [calc_qc_metrics()] has counted the same cells. `score_genes()` reads once
 #' where the means of genes are known; its groups are the sets.
 #'
+#' Where the covariance of the genes takes more than a quarter of the budget, [run_pca()]
+#' iterates. With values that do not stay in memory each iteration is a pass, and their number
+#' is known afterwards only: 40 are assumed, fewer where they span all genes. On published
+#' counts it was 23 to 39. `vectors` are those of its basis.
+#'
+#' For `"run_pipeline"` there is a row for each step of [run_pipeline()] that is left to do, with
+#' the settings that it would have, and at last one for all: their passes, and the largest
+#' memory. Cells and genes that filters will take out are counted as if they stayed; the look at
+#' the first values, which of a small file may be all of it, is not counted. Verbs that do
+#' not read the file, such as [find_neighbors()], have no passes; `comps` and `neighbors` of
+#' each cell are what their memory goes by, and the graph counts as part of it.
+#'
 #' @param x An object opened by [open_h5ad()].
 #' @param verb The name of a verb such as `"run_pca"`, or `NULL` for all.
 #' @param n_groups,n_genes,n_batches The numbers of groups, of variable genes and of
 #'   batches that the bounds are evaluated for.
+#' @param settings Arguments of [run_pipeline()] that differ from its defaults, or from those of
+#'   the earlier call on `x`, as a list: `list(target_sum = NULL, n_comps = 30)`. Its `n_comps`
+#'   and `n_neighbors` are those of the bounds of all verbs.
 #' @returns Invisibly, a list: `source`, `selection` and `chain` (strings), `n_obs`,
 #'   `n_vars`, `n_values` (stored values), `n_ranges` (the units that
 #'   worker processes are given), `n_blocks`, `reads_per_pass`, `threads`,
@@ -37,15 +52,21 @@
 #' x <- open_h5ad(example_h5ad())
 #' explain_plan(x)
 #' explain_plan(x[1:500, ], "run_pca")
+#' explain_plan(x, "run_pipeline", settings = list(target_sum = NULL, n_top = 1000))
 explain_plan <- function(
   x,
   verb = NULL,
   n_groups = 20,
   n_genes = 2000,
-  n_batches = 1
+  n_batches = 1,
+  settings = list()
 ) {
   call <- current_env()
   check_scoom(x)
+  left <- pipeline_left(x, settings, call)
+  if (identical(verb, "run_pipeline")) {
+    x <- left$x
+  }
   check_count(n_groups, min = 1)
   check_count(n_genes, min = 1)
   check_count(n_batches, min = 1)
@@ -61,10 +82,21 @@ explain_plan <- function(
   numbers <- list(
     groups = n_groups,
     top = min(n_genes, info$n_vars),
-    batches = n_batches
+    batches = n_batches,
+    comps = left$settings$n_comps,
+    neighbors = left$settings$n_neighbors
   )
-  verbs <- verb_costs(info, ctx, recipe, by_columns, numbers)
-  if (!is.null(verb)) {
+  symbols <- cost_symbols(info, ctx, recipe, numbers)
+  shared <- pass_bytes(info, ctx, recipe, by_columns)
+  verbs <- verb_costs(symbols, recipe, shared, info$reads_per_sweep)
+  steps <- step_costs(left, symbols, recipe, shared, info$reads_per_sweep)
+  if (identical(verb, "run_pipeline")) {
+    verbs <- steps
+  } else {
+    verbs <- rbind(verbs, steps[nrow(steps), ])
+    rownames(verbs) <- NULL
+  }
+  if (!is.null(verb) && !identical(verb, "run_pipeline")) {
     check_string(verb)
     if (!verb %in% verbs$verb) {
       abort_missing(verb, unique(verbs$verb), "verb", "verb_missing", call)
@@ -104,7 +136,7 @@ without_scale <- function(recipe) {
 
 # What a verb holds besides what every pass does; and in `tables`, what it splits
 # into several passes where that takes more than half of the budget.
-verb_memory <- function() {
+verb_memory <- function(symbols) {
   list(
     calc_qc_metrics = quote(120 * cells + 64 * genes * threads),
     filter_genes = quote(120 * cells + 64 * genes * threads),
@@ -139,9 +171,20 @@ verb_memory <- function() {
     `find_variable_genes pearson_residuals` = quote(
       min(64 * batches * genes, budget / 2) + 56 * batches * genes + 48 * cells
     ),
-    run_pca = quote(
-      min(2 * stored + 80 * cells, budget / 2) + 24 * top^2 + 400 * cells
-    ),
+    run_pca = if (iterates(symbols)) {
+      # The basis as it grows, its projection, and products of the threads.
+      quote(
+        min(2 * stored + 80 * cells, budget / 2) +
+          16 * top * vectors +
+          24 * vectors^2 +
+          8 * top * min(max(comps, 4), 64) * (2 * threads + 4) +
+          8 * comps * cells
+      )
+    } else {
+      quote(
+        min(2 * stored + 80 * cells, budget / 2) + 24 * top^2 + 400 * cells
+      )
+    },
     project_pca = quote(400 * cells),
     # A bound: 2 to 3 where values repeat within cells, as counts do.
     `find_markers wilcoxon` = quote(min(9 * values, 2 / 3 * budget)),
@@ -156,35 +199,35 @@ verb_memory <- function() {
     `find_markers lr` = quote(
       min(12 * values, 2 / 3 * budget) + 100 * cells * threads
     ),
-    run_pipeline = quote(
-      max(
-        min(2 * stored + 80 * cells, budget / 2) + 24 * top^2 + 400 * cells,
-        120 * cells + 64 * genes * threads,
-        2000 * cells
-      )
-    ),
     score_genes = quote(16 * groups * cells + 16 * genes * threads),
     # Of one sample: its counts, then what its variable genes and doublets take.
     find_doublets = quote(
       min(34 * values, 0.7 * budget) + 24 * top^2 + 3000 * cells
     ),
     # Words of 8 bytes while all values are counts, then 16.
+    `find_neighbors exact` = quote(
+      max(8 * cells * comps, 4 * cells * comps + 12 * cells * neighbors) +
+        32 * cells +
+        30 * cells * neighbors
+    ),
+    `find_neighbors hnsw` = quote(
+      max(8 * cells * comps, 4 * cells * comps + 12 * cells * neighbors) +
+        32 * cells +
+        30 * cells * neighbors +
+        cells * (4 * comps + 150)
+    ),
+    # Entries of the graph: at most two for each neighbour.
+    cluster_leiden = quote(60 * cells + 24 * cells * neighbors),
+    run_umap = quote(90 * cells + 20 * cells * neighbors),
     pseudobulk = quote(32 * groups * genes),
     rowSums = quote(24 * cells),
     colSums = quote(64 * genes * threads)
   )
 }
 
-# One row for each verb that reads the matrix. Each formula is R code over the
-# symbols, so that what is shown is what is evaluated.
-verb_costs <- function(
-  info,
-  ctx,
-  recipe,
-  by_columns,
-  numbers
-) {
-  formulas <- verb_memory()
+# What the formulas are of.
+cost_symbols <- function(info, ctx, recipe, numbers) {
+  stored <- values_in_view(info, recipe)
   symbols <- c(
     list(
       cells = info$n_obs,
@@ -192,24 +235,144 @@ verb_costs <- function(
       values = if (is_dense_recipe(recipe)) {
         info$n_obs * info$n_vars
       } else {
-        values_in_view(info, recipe)
+        stored
       },
-      stored = values_in_view(info, recipe),
+      stored = stored,
       threads = ctx$threads,
       budget = ctx$memory
     ),
     numbers
   )
-  own <- vapply(formulas, eval, 0, symbols)
+  with_basis(symbols)
+}
+
+# One row for each verb. Each formula is R code over the symbols, so that what is shown
+# is what is evaluated. `shared` bytes are what each pass holds.
+verb_costs <- function(symbols, recipe, shared, reads_per_pass) {
+  formulas <- verb_memory(symbols)
   passes <- vapply(names(formulas), verb_passes, 0, symbols, recipe)
   names <- strsplit(names(formulas), " ")
+  cost_rows(
+    vapply(names, `[`, "", 1),
+    vapply(names, `[`, "", 2),
+    unname(passes),
+    formulas,
+    symbols,
+    shared,
+    reads_per_pass
+  )
+}
+
+cost_rows <- function(
+  verb,
+  method,
+  passes,
+  formulas,
+  symbols,
+  shared,
+  reads_per_pass
+) {
+  own <- vapply(formulas, \(formula) as.double(eval(formula, symbols)), 0)
   data.frame(
-    verb = vapply(names, `[`, "", 1),
-    method = vapply(names, `[`, "", 2),
-    passes = unname(passes),
-    reads = unname(passes * info$reads_per_sweep),
-    memory_bytes = unname(own) + pass_bytes(info, ctx, recipe, by_columns),
+    verb = verb,
+    method = method,
+    passes = passes,
+    reads = passes * reads_per_pass,
+    memory_bytes = unname(own) + ifelse(passes > 0, shared, 0),
     formula = vapply(formulas, deparse1, "", USE.NAMES = FALSE)
+  )
+}
+
+# The steps of a pipeline that are left, in order, and in the last row all of them.
+step_costs <- function(left, symbols, recipe, shared, reads_per_pass) {
+  s <- left$settings
+  symbols$top <- min(s$n_top %||% symbols$top, symbols$genes)
+  symbols <- with_basis(symbols)
+  formulas <- verb_memory(symbols)
+  keys <- vapply(
+    names(left$steps),
+    \(name) step_key(name, left$steps[[name]], symbols$cells),
+    ""
+  )
+  own <- lapply(keys, \(key) formulas[[key]] %||% 0)
+  passes <- vapply(
+    seq_along(keys),
+    \(i) step_passes(keys[[i]], s, symbols),
+    0
+  )
+  lazy <- passes == 0 & names(left$steps) %in% c(pipeline_lazy, "filter_genes")
+  own[lazy] <- list(0)
+  rows <- cost_rows(
+    names(left$steps) %||% character(),
+    sub("^[^ ]* ?", "", keys),
+    passes,
+    own,
+    symbols,
+    shared,
+    reads_per_pass
+  )
+  rows$method[rows$method == ""] <- NA
+  rbind(
+    rows,
+    data.frame(
+      verb = "run_pipeline",
+      method = NA_character_,
+      passes = sum(rows$passes),
+      reads = sum(rows$reads),
+      memory_bytes = max(rows$memory_bytes, 0),
+      formula = "the largest of its steps"
+    )
+  )
+}
+
+# The row of verb_memory() that a step is.
+step_key <- function(name, args, n_cells) {
+  if (name == "find_variable_genes") {
+    flavor <- sub("_paper$", "", args$flavor %||% "seurat")
+    return(paste(name, flavor))
+  }
+  if (name == "find_neighbors") {
+    method <- args$method %||% "auto"
+    if (method == "auto") {
+      approximate <- n_cells > exact_limit() && args$metric != "manhattan"
+      hnsw <- approximate && is_installed("RcppHNSW")
+      method <- if (hnsw) "hnsw" else "exact"
+    }
+    return(paste(name, method))
+  }
+  name
+}
+
+# Only these leave the means and deviations that scaling takes.
+is_moments_flavor <- function(flavor) {
+  (flavor %||% "seurat") %in% c("seurat", "cell_ranger")
+}
+
+step_passes <- function(key, settings, symbols) {
+  name <- sub(" .*", "", key)
+  switch(
+    name,
+    # Counted with the metrics.
+    filter_genes = 0,
+    # The totals of the metrics are of all genes.
+    normalize_total = {
+      own <- settings$args$normalize_total
+      target <- settings$target_sum
+      excludes <- is_true(own$exclude_highly_expressed)
+      selected <- !is.null(settings$min_cells) ||
+        length(settings$args$filter_genes) > 0
+      asks <- is.null(target) && (excludes || selected)
+      excludes + asks
+    },
+    # Other flavors leave neither moments nor numbers of values, so that packing is tried.
+    run_pca = if (is_moments_flavor(settings$args$find_variable_genes$flavor)) {
+      pca_passes(symbols, scales = FALSE)
+    } else {
+      pca_passes(symbols, settings$scale, tries = TRUE)
+    },
+    calc_qc_metrics = 1,
+    find_variable_genes = verb_passes(key, symbols, NULL),
+    0
   )
 }
 
@@ -235,13 +398,7 @@ verb_passes <- function(verb, symbols, recipe) {
     `find_variable_genes pearson_residuals` = slices(64 * in_batches) +
       slices(32 * in_batches),
     # The variable genes stay in memory where they fit.
-    run_pca = if (packs_genes(symbols)) {
-      1
-    } else {
-      2 + needs_moments(recipe)
-    },
-    # Metrics, variable genes, components.
-    run_pipeline = if (packs_genes(symbols)) 3 else 4,
+    run_pca = pca_passes(symbols, needs_moments(recipe)),
     `find_markers t-test` = ,
     `find_markers binomial` = slices(64 * cells),
     # Looks at the data until a regression converges, about.
@@ -256,8 +413,36 @@ verb_passes <- function(verb, symbols, recipe) {
     find_doublets = if (10 * symbols$values <= symbols$budget / 5) 1 else 10,
     regress_out = slices(80 * symbols$genes * (2 * symbols$threads + 2)),
     combat = slices(40 * cells * (2 * symbols$threads + 2)),
+    `find_neighbors exact` = ,
+    `find_neighbors hnsw` = ,
+    cluster_leiden = ,
+    run_umap = 0,
     1
   )
+}
+
+# Without the covariance there are moments, scores, and a pass for each iteration.
+pca_passes <- function(symbols, scales, tries = FALSE) {
+  if (packs_genes(symbols)) {
+    return(1)
+  }
+  if (!iterates(symbols)) {
+    return(2 + tries + scales)
+  }
+  2 + tries + scales + ceiling(symbols$vectors / krylov_block(symbols$comps))
+}
+
+krylov_block <- function(n_comps) min(max(n_comps, 4), 64)
+
+# Vectors of the basis when the iterations end: 23 to 39 blocks on published counts.
+with_basis <- function(symbols) {
+  symbols$vectors <- min(40 * krylov_block(symbols$comps), symbols$top)
+  symbols
+}
+
+# As the engine decides: the covariance may take a quarter of the budget.
+iterates <- function(symbols) {
+  24 * symbols$top^2 > symbols$budget / 4
 }
 
 # Whether values that come from counts stay in memory, packed.

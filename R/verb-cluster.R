@@ -197,14 +197,25 @@ check_resolution <- function(resolution, call) {
   good <- is.numeric(resolution) &&
     length(resolution) > 0 &&
     all(is.finite(resolution)) &&
-    all(resolution >= 0) &&
-    !anyDuplicated(resolution)
+    all(resolution >= 0)
   if (!good) {
     abort_type(
       resolution,
       "one or more different numbers, at least 0",
       "resolution",
       call
+    )
+  }
+  repeated <- unique(resolution[duplicated(resolution)])
+  if (length(repeated)) {
+    scoom_abort(
+      c(
+        "The numbers of {.arg resolution} must be different.",
+        x = "{.val {repeated}} {cli::qty(length(repeated))}{?is/are} given more than once."
+      ),
+      class = "invalid_input",
+      call = call,
+      argument = "resolution"
     )
   }
 }
@@ -343,9 +354,9 @@ cluster_kmeans <- function(
   rep <- embedding(x, use_rep, n_pcs, call)
   check_finite(rep, use_rep, call)
   parts <- cluster_parts(x, within, groups, call)
-  runs <- lapply(parts$cells, \(cells) {
-    part <- if (is.null(cells)) rep else rep[cells, , drop = FALSE]
-    check_n_clusters(n_clusters, part, call)
+  runs <- lapply(seq_along(parts$cells), \(at) {
+    part <- part_of(rep, parts, at)
+    check_n_clusters(n_clusters, part, part_words(parts, within, at), call)
     run_kmeans(part, n_clusters, n_starts, max_iterations, seed, call)
   })
   labels <- part_labels(lapply(runs, `[[`, "cluster"), parts)
@@ -401,7 +412,23 @@ run_kmeans <- function(rep, k, n_starts, max_iterations, seed, call) {
   found
 }
 
-check_n_clusters <- function(n_clusters, rep, call) {
+# The rows of an embedding that are a part.
+part_of <- function(rep, parts, at) {
+  cells <- parts$cells[[at]]
+  if (is.null(cells)) rep else rep[cells, , drop = FALSE]
+}
+
+# Which part a message is about, or nothing where there is only one.
+part_words <- function(parts, within, at) {
+  if (is.null(within)) {
+    return("")
+  }
+  cli::format_inline(
+    " in group {.val {parts$names[[at]]}} of {.field {within}}"
+  )
+}
+
+check_n_clusters <- function(n_clusters, rep, where, call) {
   n <- if (n_clusters == 1) min(nrow(rep), 1) else nrow(unique(rep))
   if (n_clusters <= n) {
     return(invisible())
@@ -411,7 +438,7 @@ check_n_clusters <- function(n_clusters, rep, call) {
       "{.arg n_clusters} is too large.",
       x = paste(
         "There {cli::qty(n)}{?is/are} {format_count(n)} different",
-        "point{cli::qty(n)}{?s} to cluster, fewer than {format_count(n_clusters)}."
+        "point{cli::qty(n)}{?s} to cluster{where}, fewer than {format_count(n_clusters)}."
       )
     ),
     class = "too_few_cells",
@@ -459,9 +486,10 @@ cluster_hierarchical <- function(
   )
   if (is.null(group_by)) {
     parts <- cluster_parts(x, within, groups, call)
-    trees <- lapply(parts$cells, \(cells) {
-      part <- if (is.null(cells)) rep else rep[cells, , drop = FALSE]
-      merge_tree(part, n_clusters, linkage, metric, call)
+    trees <- lapply(seq_along(parts$cells), \(at) {
+      part <- part_of(rep, parts, at)
+      where <- part_words(parts, within, at)
+      merge_tree(part, n_clusters, linkage, metric, call, where)
     })
     found <- lapply(trees, stats::cutree, k = n_clusters)
     labels <- part_labels(found, parts)
@@ -489,13 +517,13 @@ cluster_hierarchical <- function(
   set_uns(x, key, info)
 }
 
-merge_tree <- function(rep, n_clusters, linkage, metric, call) {
+merge_tree <- function(rep, n_clusters, linkage, metric, call, where = "") {
   n <- nrow(rep)
   if (n_clusters > n || n < 2) {
     scoom_abort(
       c(
         "There are too few cells or groups to merge.",
-        x = "{format_count(n)} can't give {counted(n_clusters, 'cluster')}."
+        x = "{format_count(n)}{where} can't give {counted(n_clusters, 'cluster')}."
       ),
       class = "too_few_cells",
       call = call

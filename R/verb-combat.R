@@ -22,7 +22,8 @@
 #' take no part, and come out with one mean; scanpy lets them end the search of step 3 after
 #' one step. Covariates that are factors are coded as in `model.matrix()`.
 #'
-#' Correct logarithms of normalised counts; counts give a note. Cells and genes that are
+#' Correct logarithms of normalised counts; counts give a note, and so do stored values that
+#' are negative and may be scaled (class `scoom_message_looks_scaled`). Cells and genes that are
 #' selected afterwards keep their values.
 #'
 #' A batch of one cell is an error of class `scoom_error_small_batch`, one batch alone
@@ -83,6 +84,7 @@ combat <- function(
   check_has_cells(x, call)
   batches <- batch_factor(values[[batch]], batch, call)
   note_counts(x, recipe, NULL, call)
+  note_scaled(x, recipe, NULL, adjust_hint, call)
   warn_stale_qc(x, "obs", covariates, call, depth_only = TRUE)
   beside <- "the batches or the other covariates"
   design <- code_design(batches, without(values, batch), beside)

@@ -313,9 +313,22 @@ tell_small_samples <- function(found, samples, n_comps, call) {
   if (!any(is_small)) {
     return(invisible())
   }
-  first <- found[[which(is_small)[[1]]]]
+  at <- which(is_small)[[1]]
+  n_cells <- tabulate(samples, nlevels(samples))[[at]]
+  left <- found[[at]]$n_cells
+  n_genes <- found[[at]]$n_genes
+  here <- if (length(found) > 1) {
+    "{.val {names(found)[[at]]}} has"
+  } else {
+    "there are"
+  }
   why <- c(
-    x = "{.arg n_comps} = {n_comps} needs more cells and more variable genes than that; {if (length(found) > 1) 'the first has' else 'there are'} {counted(first$n_cells, 'cell')} and {counted(first$n_genes, 'gene')}.",
+    x = paste(
+      "{.arg n_comps} = {n_comps} needs more cells and more variable genes than",
+      paste0("that; ", here),
+      "{counted(n_cells, 'cell')}, {format_count(left)} with enough genes,",
+      "and {counted(n_genes, 'variable gene')}."
+    ),
     i = "Use fewer {.arg n_comps}."
   )
   if (all(is_small)) {

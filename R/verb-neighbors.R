@@ -222,8 +222,14 @@ exact_limit <- function() 1e6
 search_method <- function(method, metric, n, call) {
   by_hnsw <- metric != "manhattan"
   if (method == "auto") {
-    use_hnsw <- n > exact_limit() && by_hnsw && is_installed("RcppHNSW")
-    return(if (use_hnsw) "hnsw" else "exact")
+    if (n <= exact_limit() || !by_hnsw) {
+      return("exact")
+    }
+    if (is_installed("RcppHNSW")) {
+      return("hnsw")
+    }
+    note_exact(n)
+    return("exact")
   }
   if (method == "hnsw") {
     if (!by_hnsw) {
@@ -239,6 +245,17 @@ search_method <- function(method, metric, n, call) {
     check_suggested("RcppHNSW", "install.packages", call)
   }
   method
+}
+
+# All pairs of so many cells take hours.
+note_exact <- function(n) {
+  scoom_inform(
+    c(
+      "!" = "All pairs of {format_count(n)} cells are compared, since {.pkg RcppHNSW} is not installed.",
+      i = "With {.code install.packages(\"RcppHNSW\")} the search is approximate and much faster."
+    ),
+    class = "exact_search"
+  )
 }
 
 nearest_args <- function(rep, k, metric, candidates = NULL) {

@@ -14,7 +14,9 @@
 #'    over the cells that are selected now. No pass is needed when
 #'    [calc_qc_metrics()] has computed the totals of the same genes.
 #' 4. Values become \eqn{(x_{ij} T) / t_i}, rounded once, so that equal shares stay
-#'    equal. Cells without counts stay as they are.
+#'    equal. Cells without counts stay as they are: zero. Where the totals are known, from
+#'    the pass for the median or from [calc_qc_metrics()] on the same genes, a message of
+#'    class `scoom_message_empty_cells` says how many.
 #'
 #' The first values of the file are looked at, unless [calc_qc_metrics()] has found whole
 #' numbers only: negative values and logarithms are errors. Normalising twice warns.
@@ -75,9 +77,14 @@ normalize_total <- function(
       class = "genes_excluded"
     )
   }
+  # A cell that has excluded genes alone is not empty.
+  totals <- if (!length(excluded)) known_totals(x)
   if (is.null(target_sum)) {
-    target_sum <- median_total(x, excluded, pass, call)
+    found <- median_total(x, totals, excluded, pass, call)
+    target_sum <- found$median
+    totals <- if (!length(excluded)) found$totals
   }
+  note_empty_cells(totals)
   op <- list(
     op = "normalize",
     target = as.double(target_sum),
@@ -86,16 +93,18 @@ normalize_total <- function(
   add_op(x, op, call)
 }
 
-median_total <- function(x, excluded, pass, call) {
-  totals <- if (!length(excluded)) known_totals(x)
-  if (is.null(totals)) {
-    found <- pass(rs_qc_totals, list(excluded = excluded))
-    check_count_values(found$check, x, call, note = FALSE)
-    target <- found$median
+# The median of the totals above zero, and the totals, which take a pass where they are
+# not known.
+median_total <- function(x, totals, excluded, pass, call) {
+  found <- if (is.null(totals)) {
+    pass(rs_qc_totals, list(excluded = excluded))
   } else {
-    target <- rs_unwrap(rs_qc_median(totals), call)
+    list(totals = totals, median = rs_unwrap(rs_qc_median(totals), call))
   }
-  if (is.nan(target)) {
+  if (!is.null(found$check)) {
+    check_count_values(found$check, x, call, note = FALSE)
+  }
+  if (is.nan(found$median)) {
     scoom_abort(
       c(
         "There is no median total.",
@@ -110,7 +119,21 @@ median_total <- function(x, excluded, pass, call) {
       call = call
     )
   }
-  target
+  found
+}
+
+note_empty_cells <- function(totals) {
+  n <- sum(totals == 0)
+  if (n == 0) {
+    return(invisible())
+  }
+  scoom_inform(
+    c(
+      "!" = "{counted(n, 'cell')} {cli::qty(n)}{?has/have} no counts and {?stays/stay} zero.",
+      i = "{.fn calc_qc_metrics} and then {.code filter_cells(x, total_counts > 0)} remove {cli::qty(n)}{?it/them}."
+    ),
+    class = "empty_cells"
+  )
 }
 
 check_normalizable <- function(x, call) {

@@ -31,7 +31,11 @@
 #' matrix. Where the covariance takes more than a quarter of the memory budget
 #' (more than 4,500 genes at 2 GB), block Krylov iterations with a test of
 #' convergence replace steps 3 and 4; each is a pass over the packed genes or the
-#' file. Results do not depend on threads or workers, to the last bit.
+#' file. An iteration adds as many vectors as there are components (4 to 64) to the basis, which
+#' is kept whole. They end when for each component the residual
+#' \eqn{\|C v - \lambda v\|} is at most \eqn{10^{-14}} times the largest eigenvalue; this is
+#' looked at when the basis has four times as many vectors as components, and then whenever it
+#' has grown by a quarter. Results do not depend on threads or workers, to the last bit.
 #'
 #' Memory: \eqn{2 v + 80 n + 24 g^2} bytes for the \eqn{v} stored values of the \eqn{g} genes in
 #' \eqn{n} cells (or \eqn{24 g^2} and two or three reads where half of the budget does not hold the

@@ -6,7 +6,8 @@
 #' Quality metrics, filters, normalisation, variable genes, principal components,
 #' neighbours, Leiden clusters and UMAP in one call, with what each step took. A
 #' running verb: three passes over the file, or four where the variable genes do not fit
-#' into half of `options(scoom.memory)`.
+#' into half of `options(scoom.memory)`; settings such as `target_sum = NULL` or another flavor
+#' take more, as [explain_plan()] tells.
 #'
 #' @details
 #' The steps are the verbs of these names, and the result is what they give one
@@ -31,13 +32,16 @@
 #' **Going on.** The object remembers which steps are done and with which settings, also
 #' through `saveRDS()`. Given such an object, `run_pipeline()` takes arguments that are not given
 #' from the earlier call and goes on with the first step that is not done, whose settings
-#' changed or whose result is gone; a message says which. Changed metrics or filters
+#' changed, or whose result is gone or is another than the step has left, as after
+#' [run_pca()] with other arguments; a message says which. Results are compared by a hash of
+#' the marked genes, components, graph, clusters and layout. Changed metrics or filters
 #' start again from the object of the first call. Where cells or genes were selected since, all
 #' steps run on the selection. With `save`, the object is written after every step that
 #' computes, to a temporary file that is then renamed.
 #'
 #' **The report** is kept in `uns$pipeline`: for each step the seconds, the passes, measured as the
-#' share of stored values that was read from the file (`NA` with `BPPARAM`, whose workers
+#' share of stored values that was read from the file, the look at the first of them before the
+#' first step included (`NA` with `BPPARAM`, whose workers
 #' do not tell), and the peak of memory over what R held before (`NA` where the system does not
 #' tell; Linux does).
 #'
@@ -98,13 +102,8 @@ run_pipeline <- function(
   call <- current_env()
   check_scoom(x)
   record <- pipeline_record(x)
-  settings <- mget(pipeline_settings)
   given <- intersect(names(match.call()), pipeline_settings)
-  kept <- setdiff(names(record$settings), given)
-  settings[kept] <- record$settings[kept]
-  if (is.null(settings$gene_sets$mt) && !"max_pct_mt" %in% given) {
-    settings["max_pct_mt"] <- list(NULL)
-  }
+  settings <- merge_settings(mget(pipeline_settings), given, record)
   check_pipeline(settings, call)
   until <- check_choice(until, pipeline_verbs)
   check_save(save, call)
@@ -119,8 +118,12 @@ run_pipeline <- function(
     note_settings(steps, begin)
     return(x)
   }
+  note_replaced(x, names(steps)[[begin]], record)
+  looked <- 0
   if (begin == 1) {
+    before <- file_reads()
     x <- pipeline_start(x, record, call)
+    looked <- file_reads() - before
     record <- new_record(x)
   } else {
     x <- rewind_chain(x, names(steps)[seq_len(begin - 1)])
@@ -137,13 +140,17 @@ run_pipeline <- function(
   withCallingHandlers(
     for (name in names(steps)[begin <= seq_along(steps)]) {
       measured <- measure(run_step(x, name, steps[[name]], run))
+      # The first look at values is part of the first step.
+      measured$report$passes <- round(measured$report$passes + looked, 6)
+      looked <- 0
       if (!is.null(BPPARAM) && name %in% pipeline_reading) {
         measured$report$passes <- NA_real_
       }
       note_step(name, measured$report)
       record$done[[name]] <- list(
         settings = steps[[name]],
-        report = measured$report
+        report = measured$report,
+        stamp = result_stamp(measured$value, name, steps[[name]])
       )
       x <- with_record(measured$value, record)
       if (!is.null(save) && !name %in% pipeline_lazy) {
@@ -312,6 +319,38 @@ keep_within <- function(x, bounds) {
   y
 }
 
+# Settings that are not `given` are those of the earlier call.
+merge_settings <- function(settings, given, record) {
+  kept <- setdiff(names(record$settings), given)
+  settings[kept] <- record$settings[kept]
+  if (is.null(settings$gene_sets$mt) && !"max_pct_mt" %in% given) {
+    settings["max_pct_mt"] <- list(NULL)
+  }
+  settings
+}
+
+# The steps that a call with these settings would run, and the object it would run them on.
+pipeline_left <- function(x, given, call) {
+  if (!is.list(given) || length(given) > 0 && !is_named(given)) {
+    abort_type(given, "a list with names", "settings", call)
+  }
+  for (unknown in setdiff(names(given), pipeline_settings)) {
+    what <- "setting of run_pipeline()"
+    abort_missing(unknown, pipeline_settings, what, "invalid_input", call)
+  }
+  record <- pipeline_record(x)
+  settings <- lapply(formals(run_pipeline)[pipeline_settings], eval, baseenv())
+  settings[names(given)] <- given
+  settings <- merge_settings(settings, names(given), record)
+  check_pipeline(settings, call)
+  steps <- pipeline_steps(settings)
+  begin <- first_to_run(x, steps, record)
+  if (begin == 1 && !is.null(record) && !is_true(record$selected)) {
+    x <- restore_start(x, record$start)
+  }
+  list(x = x, steps = steps[begin <= seq_along(steps)], settings = settings)
+}
+
 # Checks ----------------------------------------------------------------------------
 
 check_pipeline <- function(s, call) {
@@ -449,7 +488,7 @@ first_to_run <- function(x, steps, record) {
       then <- record$done[[name]]
       !is.null(then) &&
         identical(then$settings, steps[[name]]) &&
-        has_result(x, name, steps[[name]])
+        has_result(x, name, then)
     },
     NA
   )
@@ -464,18 +503,31 @@ first_to_run <- function(x, steps, record) {
   if (begin <= 3) 1 else begin
 }
 
-has_result <- function(x, name, args) {
-  keys <- \(slot) field(x, "slots")[[slot]]$keys
+# Whether what a step has left is still there, and still the same.
+has_result <- function(x, name, then) {
+  identical(result_stamp(x, name, then$settings), then$stamp)
+}
+
+# A hash of what a step has left; NULL for steps that only select or extend the chain.
+result_stamp <- function(x, name, args) {
+  at <- result_keys(name, args)
+  if (is.null(at)) {
+    return(NULL)
+  }
+  values <- field(x, "slots")[[at$slot]]$set[at$keys]
+  if (any(vapply(values, is.null, NA))) "gone" else hash(values)
+}
+
+# Where it is: what later steps and users take.
+result_keys <- function(name, args) {
+  at <- \(slot, keys) list(slot = slot, keys = keys)
   switch(
     name,
-    find_variable_genes = "highly_variable" %in% keys("var"),
-    run_pca = "X_pca" %in% keys("obsm"),
-    find_neighbors = all(unlist(graph_keys("neighbors")) %in% keys("obsp")),
-    cluster_leiden = all(
-      resolution_keys("leiden", args$resolution) %in% keys("obs")
-    ),
-    run_umap = "X_umap" %in% keys("obsm"),
-    TRUE
+    find_variable_genes = at("var", "highly_variable"),
+    run_pca = at("obsm", "X_pca"),
+    find_neighbors = at("obsp", unlist(graph_keys("neighbors"))),
+    cluster_leiden = at("obs", resolution_keys("leiden", args$resolution)),
+    run_umap = at("obsm", "X_umap")
   )
 }
 
@@ -611,6 +663,29 @@ memory_status <- function(name) {
 }
 
 # Telling ----------------------------------------------------------------------------
+
+# A step that runs again though its settings are the same, since others have replaced
+# or removed its result.
+note_replaced <- function(x, name, record) {
+  then <- record$done[[name]]
+  if (is.null(then) || has_result(x, name, then)) {
+    return(invisible())
+  }
+  gone <- identical(result_stamp(x, name, then$settings), "gone")
+  scoom_inform(
+    c(
+      i = paste(
+        if (gone) {
+          "The result of {.fn {name}} is gone:"
+        } else {
+          "The result of {.fn {name}} was replaced since:"
+        },
+        "it runs again, and the steps after it."
+      )
+    ),
+    class = "pipeline_replaced"
+  )
+}
 
 note_settings <- function(steps, begin) {
   shown <- vapply(names(steps), \(name) step_text(name, steps[[name]]), "")

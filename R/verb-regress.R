@@ -23,7 +23,8 @@
 #' `scoom_error_missing_covariates`. A column that has one value, or that follows from those
 #' before it, is an error of class `scoom_error_collinear_covariates` that names it (where what is
 #' left of its standard deviation is 1e-7 or less, as in `lm()`). As many coefficients as cells
-#' are an error of class `scoom_error_too_few_cells`. Metrics of [calc_qc_metrics()] from before
+#' are an error of class `scoom_error_too_few_cells`. Stored values that are negative may be
+#' scaled, and a message of class `scoom_message_looks_scaled` says so. Metrics of [calc_qc_metrics()] from before
 #' [downsample_counts()] warn with class `scoom_warning_stale_qc`.
 #'
 #' @inheritSection normalize_pearson_residuals Values without zeros
@@ -65,6 +66,7 @@ regress_out <- function(
   values <- covariate_columns(x, covariates, call)
   check_has_cells(x, call)
   note_counts(x, recipe, NULL, call)
+  note_scaled(x, recipe, NULL, adjust_hint, call)
   # Totals over all genes are what variable genes are regressed on.
   warn_stale_qc(x, "obs", covariates, call, depth_only = TRUE)
   design <- regression_design(values, call)
@@ -106,6 +108,8 @@ is_constant_gene <- function(fit) {
 }
 
 # What regress_out() and combat() share -------------------------------------------------
+
+adjust_hint <- "Usually logarithms are corrected, and {.fn scale_genes} comes after."
 
 check_column_names <- function(names, arg, call, allow_null = FALSE) {
   check_given(names, "names of columns of obs", arg, call)

@@ -47,7 +47,13 @@ scale_genes <- function(x, zero_center = TRUE, max_value = NULL) {
     zero_center = zero_center,
     max_value = if (!is.null(max_value)) as.double(max_value)
   )
-  note_scaled(x, x_recipe(x, call), call)
+  note_scaled(
+    x,
+    x_recipe(x, call),
+    NULL,
+    "{.fn run_pca} takes it as it is.",
+    call
+  )
   known <- known_moments(x, call)
   if (!is.null(known)) {
     op$mean <- known$mean
@@ -58,16 +64,17 @@ scale_genes <- function(x, zero_center = TRUE, max_value = NULL) {
 
 # Counts and logarithms have no negative values, z-scores have. A chain of either is not
 # looked at: its verbs have refused them.
-note_scaled <- function(x, recipe, call) {
+note_scaled <- function(x, recipe, layer, hint, call) {
   ours <- !vapply(recipe$ops, is_count_op, NA)
   seen <- if (!any(ours)) peek_values(x, recipe, call)
   if (is.null(seen$check$negative$first)) {
     return(invisible())
   }
+  what <- if (is.null(layer)) "X" else paste0("layers$", layer)
   scoom_inform(
     c(
-      "!" = "{.field X} has negative values: it may be scaled already.",
-      i = "{.fn run_pca} takes it as it is."
+      "!" = "{.field {what}} has negative values: it may be scaled already.",
+      i = hint
     ),
     class = "looks_scaled"
   )

@@ -31,7 +31,8 @@
 #' Values that are `NaN` are left out of means, as scanpy does. Means that agree to 12 digits
 #' count as ties. Scores use the chain of X without [scale_genes()], with a message: means
 #' of scaled genes say nothing of their expression. Scores of raw counts show the depth of
-#' sequencing, and give a message too.
+#' sequencing, and give a message too; so do stored values that are negative and may be scaled
+#' (class `scoom_message_looks_scaled`).
 #'
 #' `score_cell_cycle()` scores both lists with as many control genes as the shorter has.
 #' A cell is in `"G1"` where both scores are negative, otherwise in the phase with the larger score;
@@ -180,6 +181,13 @@ score_source <- function(x, layer, use_raw, call) {
   }
   recipe <- without_scale(recipe)
   note_counts(genes_of, recipe, layer, call)
+  note_scaled(
+    genes_of,
+    recipe,
+    layer,
+    "Scores are meant for logarithms: {.code use_raw = TRUE} or {.arg layer} may have them.",
+    call
+  )
   list(genes_of = genes_of, recipe = recipe, layer = layer)
 }
 

@@ -72,18 +72,7 @@ run_diffmap <- function(
   check_count(n_comps, min = 2)
   check_string(key)
   graph <- graph_matrix(x, neighbors, "connectivities", call)
-  if (n_comps >= n_obs(x)) {
-    scoom_abort(
-      c(
-        "{.arg n_comps} is too large.",
-        x = "{counted(n_obs(x), 'cell')} {cli::qty(n_obs(x))}{?has/have} fewer than {format_count(n_comps)} components."
-      ),
-      class = "too_many_components",
-      call = call,
-      argument = "n_comps",
-      maximum = max(n_obs(x) - 1, 0)
-    )
-  }
+  check_n_diffusion(n_comps, n_obs(x), "n_comps", call)
   components <- graph_components(graph, call)
   note_components(max(components), neighbors)
   check_no_lonely(graph, call)
@@ -96,6 +85,22 @@ run_diffmap <- function(
   dimnames(vectors) <- list(NULL, paste0("DC", seq_len(n_comps)))
   x <- set_obsm(x, key, vectors)
   set_uns(x, evals_key(key), found$values)
+}
+
+check_n_diffusion <- function(n_comps, n, arg, call) {
+  if (n_comps < n) {
+    return(invisible())
+  }
+  scoom_abort(
+    c(
+      "{.arg {arg}} is too large.",
+      x = "{counted(n, 'cell')} {cli::qty(n)}{?has/have} fewer than {format_count(n_comps)} components."
+    ),
+    class = "too_many_components",
+    call = call,
+    argument = arg,
+    maximum = max(n - 1, 0)
+  )
 }
 
 evals_key <- function(key) {
@@ -141,6 +146,7 @@ run_dpt <- function(
   root <- root_cell(x, root, call)
   slots <- field(x, "slots")
   if (!diffmap %in% slots$obsm$keys && diffmap == "X_diffmap") {
+    check_n_diffusion(n_dcs, n_obs(x), "n_dcs", call)
     scoom_inform(
       c(
         i = "There are no diffusion components: {.fn run_diffmap} computes them."

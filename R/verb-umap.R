@@ -90,6 +90,7 @@ run_umap <- function(
   check_number(repulsion, min = 0)
   check_string(key)
   check_r_seed(seed)
+  check_has_cells(x, call)
   ctx <- scoom_ctx(threads, progress, "UMAP", call)
   distances <- graph_matrix(x, neighbors, "distances", call)
   start <- umap_start(x, init, n_components, neighbors, ctx, call)
@@ -180,7 +181,7 @@ check_n_layout <- function(n_components, n, call) {
   scoom_abort(
     c(
       "There are too few cells.",
-      x = "{format_count(n)} cells can't be laid out in {n_components} dimension{?s}."
+      x = "{counted(n, 'cell')} can't be laid out in {counted(n_components, 'dimension')}."
     ),
     class = "too_few_cells",
     call = call

@@ -67,12 +67,8 @@ trustworthiness <- function(high, low, k = 15) {
   1 - penalty * 2 / (n * k * (2 * n - 3 * k - 1))
 }
 
-# The error of a call that needs `package`, as if it were not installed.
-expect_missing_package <- function(
-  object,
-  package,
-  command = "install.packages"
-) {
+# As if a package were not installed, until the caller ends.
+local_missing_package <- function(package, env = parent.frame()) {
   imports <- parent.env(asNamespace("scoom"))
   real <- imports$is_installed
   replace <- function(value) {
@@ -81,7 +77,16 @@ expect_missing_package <- function(
     lockBinding("is_installed", imports)
   }
   replace(\(pkg, ...) !pkg %in% package && real(pkg, ...))
-  withr::defer(replace(real))
+  withr::defer(replace(real), env)
+}
+
+# The error of a call that needs `package`, as if it were not installed.
+expect_missing_package <- function(
+  object,
+  package,
+  command = "install.packages"
+) {
+  local_missing_package(package)
   error <- expect_error(object, class = "scoom_error_package_missing")
   expect_match(conditionMessage(error), package)
   expect_match(conditionMessage(error), command, fixed = TRUE)

@@ -522,3 +522,24 @@ test_that("a failure leaves the object, options and the random seed alone", {
   expect_identical(get(".Random.seed", globalenv()), seed)
   expect_identical(options(), settings)
 })
+
+test_that("stored values that look scaled are told by verbs that want logarithms", {
+  counts <- small_counts()[1:20, 1:8]
+  values <- scale(counts[, colSums(counts) > 0])
+  x <- object_of(values)
+  x$obs$batch <- rep_len(c("a", "b"), 20)
+  x$obs$depth <- sqrt(seq_len(20))
+  set <- list(set = var_names(x)[1:2])
+  scaled <- "scoom_message_looks_scaled"
+  expect_message(regress_out(x, "depth"), "scaled already", class = scaled)
+  expect_message(combat(x, "batch"), "scaled already", class = scaled)
+  score <- \(x, ...) score_genes(x, set, ctrl_size = 2, n_bins = 2, ...)
+  expect_message(score(x), "scaled already", class = scaled)
+  x$layers$z <- values
+  x$X <- base::log1p(counts[, seq_len(n_vars(x))])
+  expect_message(score(x, layer = "z"), "layers\\$z", class = scaled)
+  regress <- \(x) regress_out(x, "depth")
+  for (verb in list(regress, \(x) combat(x, "batch"), score)) {
+    expect_no_message(verb(x), class = scaled)
+  }
+})

@@ -20,8 +20,14 @@ test_that("what is explained is returned, and nothing is computed for it", {
   expect_identical(e$chain, "scale")
   expect_identical(e$verbs$passes[e$verbs$verb == "run_pca"], 1)
   withr::local_options(scoom.memory = "2MB")
-  capture.output(e <- explain_plan(x, "run_pca"))
+  capture.output(e <- explain_plan(x, "run_pca", n_genes = 100))
   expect_identical(e$verbs$passes, 3)
+  # Their covariance takes more than a quarter of it: iterations.
+  capture.output(e <- explain_plan(x, "run_pca", n_genes = 200))
+  expect_identical(e$verbs$passes, 3 + 200 / 50)
+  capture.output(e <- explain_plan(x, "run_pca"))
+  expect_identical(e$verbs$passes, 3 + 40)
+  expect_lt(e$verbs$memory_bytes, 24 * 2000^2 + 5e7 * e$threads + 1e8)
   expect_length(ls(cache_of(x), pattern = "^scale:"), 0)
 })
 
@@ -69,10 +75,31 @@ test_that("sums of groups take one read whatever the budget", {
   expect_equal(file_reads() - before, 1, tolerance = 1e-6)
 })
 
+test_that("verbs that do not read the file have their memory alone", {
+  capture.output({
+    e <- explain_plan(open_example())$verbs
+    neighbors <- explain_plan(
+      open_example(),
+      "find_neighbors",
+      settings = list(n_comps = 10, n_neighbors = 30)
+    )$verbs
+    umap <- explain_plan(open_example(), "run_umap")$verbs
+  })
+  expect_identical(
+    unique(e$verb[e$passes == 0]),
+    c("find_neighbors", "cluster_leiden", "run_umap")
+  )
+  expect_identical(neighbors$method, c("exact", "hnsw"))
+  n <- 2000
+  own <- 4 * n * 10 + 12 * n * 30 + 32 * n + 30 * n * 30
+  expect_identical(neighbors$memory_bytes, own + c(0, n * (4 * 10 + 150)))
+  expect_identical(umap$memory_bytes, 390 * n)
+})
+
 test_that("unknown verbs and objects are errors", {
   expect_error(explain_plan(1), class = "scoom_error_invalid_input")
   expect_error(
-    explain_plan(open_example(), 1),
+    explain_plan(open_example(), c("run_pca", "combat")),
     class = "scoom_error_invalid_input"
   )
   expect_snapshot(error = TRUE, explain_plan(open_example(), "run_pac"))

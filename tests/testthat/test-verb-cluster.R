@@ -412,3 +412,20 @@ test_that("k-means that does not converge warns", {
     class = "scoom_warning_not_converged"
   )
 })
+
+test_that("messages name the group that is too small, and what repeats", {
+  x <- blobs(c(30, 20, 1))
+  for (cluster in list(cluster_kmeans, cluster_hierarchical)) {
+    expect_error(
+      cluster(x, n_clusters = 3, within = "blob"),
+      "in group \"b3\" of blob",
+      class = "scoom_error_too_few_cells"
+    )
+  }
+  x <- quietly(find_neighbors(x, n_neighbors = 10))
+  expect_error(
+    cluster_leiden(x, resolution = c(1, 0.5, 1)),
+    "1 is given more than once",
+    class = "scoom_error_invalid_input"
+  )
+})

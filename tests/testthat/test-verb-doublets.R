@@ -365,3 +365,14 @@ test_that("arguments are checked", {
     class = "scoom_error_layer_missing"
   )
 })
+
+test_that("the sample that is too small is named with its cells", {
+  x <- planted()
+  sample <- rep(c("large", "single"), c(n_obs(x) - 1, 1))
+  warning <- expect_warning(
+    quietly(find_doublets(x, sample, n_comps = 8, threshold = 0.2)),
+    class = "scoom_warning_samples_skipped"
+  )
+  text <- gsub("[[:space:]]+", " ", conditionMessage(warning))
+  expect_match(text, "\"single\" has 1 cell, 0 with enough genes", fixed = TRUE)
+})

@@ -237,3 +237,27 @@ test_that("the session's random numbers stay", {
     expect_identical(get(".Random.seed", globalenv()), before)
   })
 })
+
+test_that("comparing all pairs of very many cells is told", {
+  local_missing_package("RcppHNSW")
+  exact <- "scoom_message_exact_search"
+  expect_message(
+    method <- search_method("auto", "euclidean", 2e6, NULL),
+    "RcppHNSW",
+    class = exact
+  )
+  expect_identical(method, "exact")
+  expect_no_message(
+    search_method("auto", "euclidean", 1e6, NULL),
+    class = exact
+  )
+  # It has no such distance.
+  expect_no_message(
+    search_method("auto", "manhattan", 2e6, NULL),
+    class = exact
+  )
+  expect_no_message(
+    search_method("exact", "euclidean", 2e6, NULL),
+    class = exact
+  )
+})

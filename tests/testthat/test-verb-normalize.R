@@ -90,3 +90,22 @@ test_that("arguments are checked, and a median needs counts", {
   expect_error(normalize_total(x[30, ]), class = "scoom_error_no_counts")
   expect_error(normalize_total(x[integer(), ]), class = "scoom_error_no_counts")
 })
+
+test_that("cells without counts are told where the totals are known", {
+  empty_rows <- which(rowSums(small_counts()) == 0)
+  x <- object_of(small_counts()[-head(empty_rows, -1), ])
+  empty <- "scoom_message_empty_cells"
+  expect_message(y <- normalize_total(x), "1 cell has no counts", class = empty)
+  expect_identical(sum(rowSums(dense(y)) == 0), 1L)
+  known <- quietly(calc_qc_metrics(x, gene_sets = NULL, percent_top = NULL))
+  expect_message(normalize_total(known, target_sum = 1e4), class = empty)
+  filled <- filter_cells(known, total_counts > 0)
+  expect_no_message(normalize_total(filled, target_sum = 1e4), class = empty)
+  # No pass is spent on it.
+  expect_no_message(normalize_total(x, target_sum = 1e4), class = empty)
+  expect_message(
+    normalize_total(object_of(small_counts())),
+    paste(length(empty_rows), "cells have no counts and stay zero"),
+    class = empty
+  )
+})

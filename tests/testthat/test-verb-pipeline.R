@@ -47,6 +47,13 @@ steps_run <- function(code) {
   unlist(ran)
 }
 
+# What the steps have read, without the look at the first values before the first one.
+passes_of <- function(x) {
+  passes <- x$uns$pipeline$passes
+  passes[[1]] <- min(passes[[1]], 1)
+  passes
+}
+
 test_that("pbmc3k takes three passes and comes out as verb by verb", {
   local_quiet()
   path <- shared_data_path("counts", "pbmc3k_raw.h5ad")
@@ -59,9 +66,11 @@ test_that("pbmc3k takes three passes and comes out as verb by verb", {
   expect_lte(file_reads() - before, 4)
   report <- x$uns$pipeline
   expect_equal(report$step, pipeline_verbs)
-  expect_equal(sum(report$passes), 3)
+  expect_equal(sum(passes_of(x)), 3)
+  # Nothing is read beside what the report has.
+  expect_equal(sum(report$passes), file_reads() - before, tolerance = 1e-4)
   expect_equal(
-    report$passes[match(
+    passes_of(x)[match(
       c("calc_qc_metrics", "filter_genes", "find_variable_genes", "run_pca"),
       report$step
     )],
@@ -76,7 +85,7 @@ test_that("pbmc3k takes three passes and comes out as verb by verb", {
   expect_identical(x$var[names(y$var)], y$var)
 })
 
-test_that("the example takes at most four passes within any budget", {
+test_that("one more pass is taken where the variable genes do not fit, and is explained", {
   local_quiet()
   local_no_gc()
   # Cells several times, since those of the example fit into the smallest budget.
@@ -86,14 +95,103 @@ test_that("the example takes at most four passes within any budget", {
     run_pipeline(x, n_top = 100, n_comps = 10, until = "run_pca")
   }
   x <- run()
-  expect_equal(sum(x$uns$pipeline$passes), 3)
+  expect_equal(sum(passes_of(x)), 3)
   # Half of this does not hold the variable genes, which is known before.
   withr::local_options(scoom.memory = "1MB")
   y <- run()
-  expect_equal(sum(y$uns$pipeline$passes), 4)
+  expect_equal(sum(passes_of(y)), 4)
   expect_identical(y$obsm$X_pca, x$obsm$X_pca)
-  capture.output(explained <- explain_plan(open_example(), "run_pipeline"))
-  expect_equal(explained$verbs$passes, 4)
+  capture.output(
+    explained <- explain_plan(
+      open_example(),
+      "run_pipeline",
+      settings = list(n_top = 100)
+    )
+  )
+  expect_equal(tail(explained$verbs$passes, 1), 4)
+})
+
+test_that("the passes of each step are explained before", {
+  local_quiet()
+  local_no_gc()
+  flavor <- \(name) list(args = list(find_variable_genes = list(flavor = name)))
+  exclude <- list(normalize_total = list(exclude_highly_expressed = TRUE))
+  ways <- list(
+    list(),
+    list(target_sum = NULL),
+    list(target_sum = NULL, min_cells = NULL),
+    list(scale = FALSE),
+    list(args = exclude),
+    flavor("seurat_v3"),
+    c(list(target_sum = NULL), flavor("seurat_v3")),
+    flavor("pearson_residuals")
+  )
+  x <- open_example()
+  x <- x[rep(seq_len(n_obs(x)), 4), ]
+  wanted <- c(3, 4, 3, 3, 4, 4, 5, 4)
+  for (memory in c("1GB", "1MB")) {
+    withr::local_options(scoom.memory = memory)
+    for (i in seq_along(ways)) {
+      settings <- c(list(n_top = 100, n_comps = 10), ways[[i]])
+      capture.output(
+        e <- explain_plan(x, "run_pipeline", settings = settings)$verbs
+      )
+      y <- inject(run_pipeline(x, !!!settings, until = "run_pca"))
+      steps <- y$uns$pipeline$step
+      expect_equal(
+        e$passes[seq_along(steps)],
+        passes_of(y),
+        info = paste(memory, i)
+      )
+      expect_equal(tail(e$passes, 1), sum(passes_of(y)))
+      if (memory == "1GB") {
+        expect_equal(sum(passes_of(y)), wanted[[i]])
+      }
+    }
+  }
+})
+
+test_that("iterations are explained about as many as they are", {
+  local_quiet()
+  local_no_gc()
+  withr::local_options(scoom.memory = "1MB")
+  x <- open_example()
+  x <- x[rep(seq_len(n_obs(x)), 4), ]
+  settings <- list(n_top = 1000, n_comps = 10)
+  capture.output(
+    e <- explain_plan(x, "run_pipeline", settings = settings)$verbs
+  )
+  y <- inject(run_pipeline(x, !!!settings, until = "run_pca"))
+  read <- passes_of(y)[[8]]
+  expect_gt(read, 15)
+  expect_lt(abs(log(e$passes[[8]] / read)), log(2))
+  # Less than the covariance would take.
+  expect_lt(e$memory_bytes[[8]], 24 * 1000^2 + 5e7 * scoom_ctx()$threads)
+})
+
+test_that("what is explained of an object is what is left to do", {
+  local_quiet()
+  x <- open_example()[1:500, ]
+  of <- function(x, ...) {
+    capture.output(e <- explain_plan(x, "run_pipeline", ...)$verbs)
+    e
+  }
+  e <- of(x)
+  expect_identical(e$verb, c(pipeline_verbs, "run_pipeline"))
+  expect_identical(of(x, settings = list(scale = FALSE))$verb, e$verb[-7])
+  y <- quick_pipeline(x, until = "run_pca")
+  expect_identical(of(y)$verb, e$verb[9:12])
+  expect_identical(of(y)$passes, numeric(4))
+  expect_gt(min(of(y)$memory_bytes), 0)
+  expect_identical(of(y, settings = list(n_comps = 5))$verb, e$verb[8:12])
+  # From the first step on: of the cells that it began with.
+  expect_identical(of(y, settings = list(min_genes = 1))$verb, e$verb)
+  expect_identical(of(quick_pipeline(x))$verb, "run_pipeline")
+  expect_error(
+    of(x, settings = list(n_tops = 5)),
+    class = "scoom_error_invalid_input"
+  )
+  expect_error(of(x, settings = 5), class = "scoom_error_invalid_input")
 })
 
 test_that("passes are counted, not assumed", {
@@ -102,7 +200,7 @@ test_that("passes are counted, not assumed", {
   x <- quick_pipeline(open_example(), target_sum = NULL, until = "run_pca")
   report <- x$uns$pipeline
   expect_equal(report$passes[report$step == "normalize_total"], 1)
-  expect_equal(sum(report$passes), 4)
+  expect_equal(sum(passes_of(x)), 4)
   # Values in memory are read from no file.
   y <- object_of(as.matrix(open_example()$X[1:300, 1:500]))
   y <- run_pipeline(
@@ -160,7 +258,7 @@ test_that("bounds reach the pass that counts genes", {
       var_names(y),
       unname(colnames(kept)[colSums(kept != 0) >= 20])
     )
-    expect_equal(sum(y$uns$pipeline$passes), 1)
+    expect_equal(sum(passes_of(y)), 1)
     expect_true(all(y$obs$n_genes >= arguments$min_genes))
   }
 })
@@ -197,7 +295,7 @@ test_that("it goes on where it stopped", {
   expect_identical(z$obsm$X_umap, whole$obsm$X_umap)
   expect_identical(z$obs, whole$obs)
   expect_equal(z$uns$pipeline$step, pipeline_verbs)
-  expect_equal(z$uns$pipeline$passes, whole$uns$pipeline$passes)
+  expect_equal(passes_of(z), passes_of(whole))
 })
 
 test_that("a step that fails leaves what was done before", {
@@ -258,6 +356,59 @@ test_that("a changed setting runs again from its step", {
   expect_equal(steps_run(run_pipeline(y)), "run_umap")
 })
 
+test_that("a result that is not the step's own any more is computed again", {
+  local_no_gc()
+  path <- withr::local_tempfile(fileext = ".rds")
+  x <- open_example()[1:500, ]
+  local_quiet()
+  y <- quick_pipeline(x, save = path)
+  withr::local_options(scoom.quiet = FALSE)
+  quiet <- \(code) suppressWarnings(suppressMessages(code))
+  said <- NULL
+  changes <- list(
+    find_variable_genes = \(z) find_variable_genes(z, n_top = 100),
+    find_variable_genes = \(z) {
+      z$var$highly_variable <- rev(z$var$highly_variable)
+      z
+    },
+    run_pca = \(z) run_pca(z, n_comps = 5),
+    run_pca = \(z) {
+      z$obsm$X_pca <- z$obsm$X_pca[, 10:1]
+      z
+    },
+    find_neighbors = \(z) find_neighbors(z, n_neighbors = 5),
+    cluster_leiden = \(z) cluster_leiden(z, resolution = 2),
+    cluster_leiden = \(z) {
+      z$obs$leiden <- NULL
+      z
+    },
+    run_umap = \(z) run_umap(z, n_epochs = 5),
+    run_umap = \(z) {
+      z$obsm$X_umap <- NULL
+      z
+    }
+  )
+  for (i in seq_along(changes)) {
+    z <- quiet(changes[[i]](y))
+    gone <- is.null(z$obs$leiden) || !"X_umap" %in% names(z$obsm)
+    ran <- steps_run(withCallingHandlers(
+      z <- run_pipeline(z),
+      scoom_message_pipeline_replaced = \(m) said <<- conditionMessage(m)
+    ))
+    expect_match(said, if (gone) "is gone" else "was replaced since")
+    begin <- match(names(changes)[[i]], pipeline_verbs)
+    expect_equal(ran, pipeline_verbs[begin:11])
+    expect_identical(z$obsm$X_umap, y$obsm$X_umap)
+  }
+  # What the steps have left, with something else beside it.
+  y$obs$other <- 1
+  y$obsm$X_other <- y$obsm$X_pca
+  expect_length(steps_run(run_pipeline(y)), 0)
+  expect_length(steps_run(run_pipeline(readRDS(path))), 0)
+  again <- quiet(run_pca(readRDS(path), n_comps = 10))
+  expect_length(steps_run(run_pipeline(again)), 0)
+})
+
 test_that("a selection runs as an object of its own", {
   local_quiet()
   x <- open_example()
@@ -284,7 +435,7 @@ test_that("settings and steps are told, and the report is printed", {
   expect_named(report, c("step", "seconds", "passes", "peak_mb", "settings"))
   expect_true(all(report$seconds >= 0))
   lines <- format(report)
-  expect_match(lines[[1]], "8 steps, .* s, 3 passes over the file")
+  expect_match(lines[[1]], "8 steps, .* s, 4 passes over the file")
   expect_match(lines[[2]], "^step +seconds +passes +peak_mb +settings$")
   expect_length(lines, 10)
   skip_if_not(reset_peak_memory())
@@ -328,4 +479,24 @@ test_that("what can be checked is checked before anything is read", {
     suppressWarnings(run_pipeline(x, min_genes = 1e5)),
     class = "scoom_error_no_cells"
   )
+})
+
+test_that("cells without counts pass through", {
+  local_no_gc()
+  values <- as.matrix(open_example()$X[1:200, 1:400])
+  values[c(5, 77), ] <- 0
+  x <- quietly(run_pipeline(
+    object_of(values),
+    min_genes = 0,
+    min_cells = NULL,
+    max_pct_mt = NULL,
+    n_top = 100,
+    n_comps = 5,
+    args = list(run_umap = list(n_epochs = 10, init = "rep"))
+  ))
+  expect_identical(dim(x), c(200L, 400L))
+  expect_true(all(is.finite(x$obsm$X_pca)))
+  expect_identical(x$obsm$X_pca[5, ], x$obsm$X_pca[77, ])
+  expect_true(all(is.finite(x$obsm$X_umap)))
+  expect_false(anyNA(x$obs$leiden))
 })

@@ -194,3 +194,15 @@ test_that("metrics of counts before they were downsampled warn", {
   expect_no_warning(regress_out(qc(before), "n_genes"))
   expect_no_warning(regress_out(before, "depth"))
 })
+
+test_that("regression and batch correction each read the file once", {
+  local_quiet()
+  x <- log1p(normalize_total(open_example(), target_sum = 1e4))
+  x$obs$age <- seq_len(n_obs(x)) %% 37
+  before <- file_reads()
+  regress_out(x, c("age", "sex"))
+  expect_equal(file_reads() - before, 1, tolerance = 1e-6)
+  before <- file_reads()
+  combat(x, "donor")
+  expect_equal(file_reads() - before, 1, tolerance = 1e-6)
+})

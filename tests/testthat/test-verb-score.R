@@ -430,3 +430,17 @@ test_that("the phase of a cell", {
   expect_equal(as.character(phase("seurat")), c("S", "G2M", "G1", "Undecided"))
   expect_equal(levels(phase("scanpy")), c("G1", "S", "G2M"))
 })
+
+test_that("scores take one read where the means are known, otherwise two", {
+  local_quiet()
+  reads <- \(code) {
+    before <- file_reads()
+    force(code)
+    file_reads() - before
+  }
+  x <- log1p(normalize_total(open_example(), target_sum = 1e4))
+  set <- list(set = var_names(x)[1:5])
+  expect_equal(reads(score_genes(x, set)), 2, tolerance = 1e-6)
+  known <- find_variable_genes(open_example() |> log1p(), n_top = 100)
+  expect_equal(reads(score_genes(known, set)), 1, tolerance = 1e-6)
+})

@@ -183,3 +183,14 @@ test_that("a graph that is not one of symmetric weights is refused", {
     expect_error(run_diffmap(y), class = "scoom_error_invalid_graph")
   }
 })
+
+test_that("pseudotime of too few cells names its own argument", {
+  x <- quietly(find_neighbors(blobs(c(3, 3), apart = 0.1), n_neighbors = 6))
+  error <- expect_error(
+    run_dpt(x, root = 1),
+    "`n_dcs` is too large",
+    class = "scoom_error_too_many_components"
+  )
+  expect_identical(error$argument, "n_dcs")
+  expect_identical(error$maximum, 5)
+})

@@ -81,7 +81,9 @@ test_that("arguments reach the layout", {
   expect_equal(x$uns$umap$params$min_dist, 0.5)
   line <- run_umap(x, n_components = 1, n_epochs = 20)$obsm$X_umap
   expect_equal(dim(line), c(700, 1))
-  layout <- function(...) run_umap(x, n_epochs = 50, init = start, ...)$obsm$X_umap
+  layout <- function(...) {
+    run_umap(x, n_epochs = 50, init = start, ...)$obsm$X_umap
+  }
   plain <- layout()
   expect_false(identical(layout(negative_sample_rate = 2), plain))
   still <- layout(learning_rate = 0)
@@ -128,5 +130,17 @@ test_that("bad input is refused", {
   expect_error(
     run_umap(x[1:60, ]),
     class = "scoom_error_incomplete_graph"
+  )
+})
+
+test_that("too few cells are refused in words that fit", {
+  x <- find_neighbors(blobs(apart = 1), n_neighbors = 8)
+  expect_no_warning(
+    expect_error(run_umap(x[integer(), ]), class = "scoom_error_no_cells")
+  )
+  expect_error(
+    check_n_layout(1, 1, NULL),
+    "1 cell can't be laid out in 1 dimension[.]",
+    class = "scoom_error_too_few_cells"
   )
 })

@@ -675,3 +675,32 @@ test_that("raw counts, no cells and bad arguments are errors", {
     class = "scoom_error_invalid_group"
   )
 })
+
+test_that("batches take no more reads than one", {
+  local_quiet()
+  x <- log1p(normalize_total(open_example(), target_sum = 1e4))
+  wanted <- c(
+    seurat = 1,
+    cell_ranger = 1,
+    seurat_v3 = 2,
+    seurat_v3_paper = 2,
+    pearson_residuals = 2
+  )
+  for (flavor in names(wanted)) {
+    for (batch_key in list(NULL, "condition")) {
+      before <- file_reads()
+      find_variable_genes(
+        x,
+        n_top = 100,
+        flavor = flavor,
+        batch_key = batch_key
+      )
+      expect_equal(
+        file_reads() - before,
+        wanted[[flavor]],
+        tolerance = 1e-6,
+        info = flavor
+      )
+    }
+  }
+})
