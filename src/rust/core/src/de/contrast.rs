@@ -239,11 +239,6 @@ impl Contrasts {
         self.samples.as_ref().map_or(&[], |samples| &samples.of_label)
     }
 
-    /// Cells of each side.
-    pub(super) fn side_sizes(&self) -> &[u64] {
-        &self.side_sizes
-    }
-
     /// Cells on either side of a stratum.
     pub(super) fn stratum_sizes(&self, stratum: usize) -> (u64, u64) {
         let Pair { group, reference, .. } = self.strata[stratum];
@@ -330,11 +325,6 @@ impl<T> Default for SideValues<T> {
 }
 
 impl<T: Copy> SideValues<T> {
-    /// What is known of each side.
-    pub(super) fn each(&self) -> impl Iterator<Item = T> {
-        self.of.iter().copied()
-    }
-
     /// Both sides of a stratum.
     pub(super) fn pair(&self, pair: Pair) -> (T, T) {
         (self.of[pair.group as usize], self.of[pair.reference as usize])

@@ -3,7 +3,7 @@
 //!
 //! * [`groups`], [`contrast`]: which cell is where, what is compared with what.
 //! * [`group_pass`]: one accumulator for every group and gene, in one read (rows wait
-//!   for their turn in `held`, accumulators are in a `group_tile`); [`moments`] make t-tests ([`ttest`], `welch`) and tests of detection ([`binomial`]) of
+//!   for their turn in `held`, accumulators are in a `group_tile`); [`moments`] make t-tests ([`ttest`]) and tests of detection ([`binomial`]) of
 //!   them, pseudobulk takes the sums.
 //! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s that [`spill`] to disk:
 //!   rows `turn`ed around, with `codes` that say which value of a [`dictionary`] each is. They
@@ -42,7 +42,6 @@ pub mod spill;
 pub mod table;
 pub mod ttest;
 mod turn;
-mod welch;
 pub mod wilcoxon;
 
 pub use crate::summary::groups;

@@ -11,7 +11,6 @@ use super::genes::{for_each_gene, genes_of_task};
 use super::group_pass::{Accumulate, GroupPass, GroupTable, gene_slices};
 use super::replicates::{ReplicatePlan, ReplicateWork};
 use super::table::{MarkerTable, Row, TableBuilder, TableOptions};
-use super::welch::SideSummaries;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::matrix::Source;
@@ -135,9 +134,9 @@ pub trait MomentTest: Sync {
     fn contrasts(&self) -> &Contrasts;
     /// What a comparison of these strata comes to.
     fn row(&self, strata: &[StratumMoments]) -> Row;
-    /// What matters of comparisons of one stratum each where nobody looks at the row, by the
-    /// means and variances of their sides. `false` where it takes more than these.
-    fn briefs(&self, _sides: &SideSummaries, _out: &mut Briefs) -> bool {
+    /// What matters of comparisons of one stratum where nobody looks at the row: each by the
+    /// means and variances of its sides. `false` where a row is as quick, or it takes more than these.
+    fn briefs(&self, _sides: impl Iterator<Item = (MeanVar, MeanVar)>, _out: &mut Briefs) -> bool {
         false
     }
     /// How samples are told apart, where they are.
@@ -218,10 +217,8 @@ pub fn test_moments(
                 plan.add_up(labels.iter().map(GroupMoments::sums), &mut w.replicates);
             }
             w.briefs.clear();
-            let brief = simple && rows.skips() && {
-                w.summaries.fill(contrasts, w.sides.each().map(|side| side.values));
-                test.briefs(&w.summaries, &mut w.briefs)
-            };
+            let brief =
+                simple && rows.skips() && test.briefs(w.sides.summaries(contrasts), &mut w.briefs);
             for (comparison, strata) in contrasts.comparisons().iter().enumerate() {
                 if brief && !rows.wants(w.briefs.statistics[comparison]) {
                     rows.skip(w.briefs.p_values[comparison]);
@@ -257,10 +254,20 @@ struct Workspace {
     moments: Vec<GroupMoments>,
     parts: Vec<GroupMoments>,
     sides: SideValues<GroupMoments>,
-    summaries: SideSummaries,
     briefs: Briefs,
     strata: Vec<StratumMoments>,
     replicates: ReplicateWork,
+}
+
+impl SideValues<GroupMoments> {
+    /// Mean and variance of both sides of each stratum.
+    fn summaries(&self, contrasts: &Contrasts) -> impl Iterator<Item = (MeanVar, MeanVar)> {
+        contrasts.strata().iter().enumerate().map(|(stratum, &pair)| {
+            let (group, reference) = self.pair(pair);
+            let (n_group, n_reference) = contrasts.stratum_sizes(stratum);
+            StratumMoments { group, n_group, reference, n_reference }.summaries()
+        })
+    }
 }
 
 #[inline]

@@ -6,7 +6,6 @@ use super::fold_change::{FoldChange, Side};
 use super::moments::{Briefs, GroupMoments, MomentTest, StratumMoments};
 use super::replicates::ReplicatePlan;
 use super::table::Row;
-use super::welch::{SideSummaries, welch, welch_of_strata};
 use crate::stats::dist::{Alternative, PValue, normal_p_value, t_p_value, t_p_values, t_to_normal};
 use crate::stats::moments::MeanVar;
 
@@ -59,12 +58,20 @@ impl MomentTest for TTest<'_> {
         Effects::row(&effects, Verdict { statistic, p })
     }
 
-    fn briefs(&self, sides: &SideSummaries, out: &mut Briefs) -> bool {
+    fn briefs(&self, sides: impl Iterator<Item = (MeanVar, MeanVar)>, out: &mut Briefs) -> bool {
         if self.alternative != Alternative::TwoSided {
             return false;
         }
-        let smaller = self.spread == Spread::Overestimated;
-        welch_of_strata(self.contrasts, sides, smaller, out);
+        for (a, b) in sides {
+            let Student { t, df, .. } = self.student(a, b);
+            out.statistics.push(t);
+            // As in a verdict: none are needed where t is zero or infinite.
+            out.dfs.push(match t {
+                0.0 => 100.0,
+                _ if t.is_infinite() => f64::INFINITY,
+                _ => df,
+            });
+        }
         t_p_values(&out.statistics, &out.dfs, &mut out.p_values);
         true
     }
@@ -94,8 +101,11 @@ impl TTest<'_> {
             Spread::Welch => b.n,
             Spread::Overestimated => a.n,
         };
-        let ([t], [df]) = welch(&a.into(), &b.into(), &[n as f64]);
-        Student { t, df, constant: a.same_constant(&b) }
+        if a.same_constant(&b) {
+            return Student { t: 0.0, df: f64::NAN, constant: true };
+        }
+        let (t, df) = welch(a, MeanVar { n, ..b });
+        Student { t, df, constant: false }
     }
 
     fn stratum(&self, stratum: &StratumMoments) -> Tested {
@@ -123,5 +133,55 @@ impl TTest<'_> {
             t_p_value(one.t, one.df, self.alternative)
         };
         Verdict { statistic: one.t, p }
+    }
+}
+
+/// Welch's t and the degrees of freedom of Satterthwaite. Equal means give 0
+/// whatever the variances; different means without any variance, an infinity.
+#[inline]
+#[must_use]
+pub fn welch(a: MeanVar, b: MeanVar) -> (f64, f64) {
+    let (va, vb) = (a.var / a.n as f64, b.var / b.n as f64);
+    let difference = a.mean - b.mean;
+    if difference == 0.0 && !(va + vb).is_nan() {
+        return (0.0, f64::NAN);
+    }
+    let df =
+        (va + vb).powi(2) / (va.powi(2) / (a.n as f64 - 1.0) + vb.powi(2) / (b.n as f64 - 1.0));
+    (difference / (va + vb).sqrt(), df)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::dist::t_two_sided;
+    use crate::stats::moments::Moments;
+
+    fn summary(values: &[f64]) -> MeanVar {
+        let mut moments = Moments::default();
+        for &x in values {
+            moments.push(x);
+        }
+        moments.summary()
+    }
+
+    // R 4.2.2: t.test(c(1, 2, 4, 8), c(0, 0, 1.5, 3, 0.5)): t, parameter, p.value.
+    #[test]
+    fn agrees_with_t_test() {
+        let (t, df) = welch(summary(&[1.0, 2.0, 4.0, 8.0]), summary(&[0.0, 0.0, 1.5, 3.0, 0.5]));
+        assert!((t - R_T).abs() < 1e-14, "{t}");
+        assert!((df - R_DF).abs() < 1e-13, "{df}");
+        assert!((t_two_sided(t, df).p_value - R_P).abs() < 1e-14);
+    }
+    const R_T: f64 = 1.667_177_053_041_106_7;
+    const R_DF: f64 = 3.816_446_292_826_712_7;
+    const R_P: f64 = 0.174_227_403_394_280_67;
+
+    #[test]
+    fn without_variance() {
+        let (same, other) = (summary(&[2.0, 2.0]), summary(&[3.0, 3.0, 3.0]));
+        assert_eq!(welch(same, same).0, 0.0);
+        assert_eq!(welch(other, same).0, f64::INFINITY);
+        assert!(welch(summary(&[2.0]), other).0.is_nan());
     }
 }

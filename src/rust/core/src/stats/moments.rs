@@ -24,18 +24,11 @@ impl MeanVar {
     #[inline]
     #[must_use]
     pub fn same_constant(&self, other: &Self) -> bool {
-        let n = (self.n + other.n) as f64;
-        same_constant(n, (self.mean, self.var), (other.mean, other.var))
+        let noise = (self.n + other.n) as f64 * f64::EPSILON;
+        self.var == 0.0
+            && other.var == 0.0
+            && (self.mean - other.mean).abs() <= noise * self.mean.abs()
     }
-}
-
-/// [`MeanVar::same_constant`] of means and variances of `n` observations in all.
-#[allow(clippy::inline_always)] // Or it is not compiled with the features of the processor.
-#[inline(always)]
-pub(crate) fn same_constant(n: f64, one: (f64, f64), other: (f64, f64)) -> bool {
-    let ((mean, var), (other_mean, other_var)) = (one, other);
-    let noise = n * f64::EPSILON * mean.abs();
-    var == 0.0 && other_var == 0.0 && (mean - other_mean).abs() <= noise
 }
 
 /// Shifted sums of the values pushed: 32 bytes, a handful of instructions per
@@ -138,40 +131,29 @@ impl Moments {
     #[must_use]
     pub fn with_zeros(&self, n_total: u64) -> MeanVar {
         assert!(self.n <= n_total, "more values than observations");
-        let ([mean], [var]) = with_zeros(&[*self], &[n_total as f64]);
-        MeanVar { n: n_total, mean, var }
-    }
-}
-
-/// [`Moments::with_zeros`] of several samples at once, of which none has more values than
-/// `totals` says: means and variances, the same bits as of each alone.
-#[allow(clippy::inline_always)] // As above.
-#[inline(always)]
-pub(crate) fn with_zeros<const N: usize>(
-    samples: &[Moments; N],
-    totals: &[f64; N],
-) -> ([f64; N], [f64; N]) {
-    let (shift, n) = (samples.map(|m| m.shift), samples.map(|m| m.n as i64 as f64));
-    let (s1, s2) = (samples.map(|m| m.s1), samples.map(|m| m.s2));
-    let (mut means, mut vars) = ([0.0; N], [0.0; N]);
-    for i in 0..N {
-        let (n, total) = (n[i], totals[i]);
-        let offset = s1[i] / n;
-        let mean_nz = shift[i] + offset;
-        let m2_nz = s2[i] - s1[i] * offset;
+        let total = n_total as f64;
+        if self.n == 0 {
+            return MeanVar {
+                n: n_total,
+                mean: if n_total == 0 { f64::NAN } else { 0.0 },
+                var: if n_total < 2 { f64::NAN } else { 0.0 },
+            };
+        }
+        let n = self.n as f64;
+        let offset = self.s1 / n;
+        let mean_nz = self.shift + offset;
+        let m2_nz = self.s2 - self.s1 * offset;
         // Sums about zero of n equal values err by at most n roundings; those of a first zero
         // and others have 1 / n of them left. A NaN stays.
-        let (whole, part) = (n * f64::EPSILON, 0.25 / n);
-        let noise = if whole < part { whole } else { part };
-        let noise = if shift[i] == 0.0 { noise } else { 0.0 };
-        let m2_nz = if m2_nz < noise * s2[i] { 0.0 } else { m2_nz };
+        let noise = if self.shift == 0.0 { (n * f64::EPSILON).min(0.25 / n) } else { 0.0 };
+        let m2_nz = if m2_nz < noise * self.s2 { 0.0 } else { m2_nz };
         let m2 = m2_nz + mean_nz * mean_nz * (n * ((total - n) / total));
-        let (mean, var) = (mean_nz * (n / total), m2 / (total - 1.0));
-        let (mean, var) = if n == 0.0 { (0.0, 0.0) } else { (mean, var) };
-        means[i] = if total == 0.0 { f64::NAN } else { mean };
-        vars[i] = if total < 2.0 { f64::NAN } else { var };
+        MeanVar {
+            n: n_total,
+            mean: mean_nz * (n / total),
+            var: if n_total < 2 { f64::NAN } else { m2 / (total - 1.0) },
+        }
     }
-    (means, vars)
 }
 
 /// Exact sums of counts.
