@@ -8,7 +8,8 @@
 #' is read once in a pass (rows that are not selected are skipped where whole blocks
 #' of the file hold none that are). A file stored by columns has to be turned: where its
 #' values take more than half of `options(scoom.memory)`, a pass reads it several
-#' times, as `reads` says.
+#' times, as `reads` says. The first pass over such a file reads half of it once more, to see how
+#' many values each row has.
 #'
 #' The bound is what a verb holds over what R holds already, the returned table apart.
 #' Each thread has the blocks it works on (up to 50 MB); to that come 8 bytes for each
@@ -204,7 +205,6 @@ verb_memory <- function(symbols) {
     find_doublets = quote(
       min(34 * values, 0.7 * budget) + 24 * top^2 + 3000 * cells
     ),
-    # Words of 8 bytes while all values are counts, then 16.
     `find_neighbors exact` = quote(
       max(8 * cells * comps, 4 * cells * comps + 12 * cells * neighbors) +
         32 * cells +
@@ -219,6 +219,7 @@ verb_memory <- function(symbols) {
     # Entries of the graph: at most two for each neighbour.
     cluster_leiden = quote(60 * cells + 24 * cells * neighbors),
     run_umap = quote(90 * cells + 20 * cells * neighbors),
+    # Words of 8 bytes while all values are counts, then 16.
     pseudobulk = quote(32 * groups * genes),
     rowSums = quote(24 * cells),
     colSums = quote(64 * genes * threads)

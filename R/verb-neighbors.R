@@ -10,16 +10,18 @@
 #'      machine, to the last bit; cells at the same distance are ordered by
 #'      position. Products of a few leading dimensions in float32 rule out, with a
 #'      rigorous bound, nearly all pairs, and groups of cells that are far apart are not compared: 100,000
-#'      cells took four seconds on two cores, a million 260; pairs grow with the square of the cells.
+#'      cells took four to seven seconds on two cores, a million 260 to 400; pairs grow with the square of
+#'      the cells.
 #'    * `"hnsw"` builds a hierarchical navigable small world graph with the package
 #'      RcppHNSW, on one thread so that it is the same each time, and searches it on
 #'      all. Distances are computed anew in float64. Its recall, the share of true neighbours found,
 #'      is above 0.98 at the defaults (`M = 16`, `ef = 200`) on 50 components
 #'      of single-cell data (a test holds it to that), and was 0.999 for 100,000 simulated cells
 #'      of 40 clusters and 0.951 for as many of uniform noise in 50 dimensions, the hard case.
-#'    * `"auto"` is exact up to a million cells, where both take about as long on two
-#'      cores, and `"hnsw"` beyond where the metric and the package allow it. Where there are more
-#'      cores, or time, `"exact"` is worth asking for.
+#'    * `"auto"` is exact up to four million cells, and `"hnsw"` beyond where the metric and the package
+#'      allow it: on two cores 100,000 cells took `"hnsw"` 112 s, a million more than half an hour, and by
+#'      how both grow they take as long at about four million. More cores help all of `"exact"`, but the
+#'      search alone of `"hnsw"`.
 #' 2. Connectivities, a symmetric weight of each edge:
 #'    * `"umap"`: the fuzzy union of UMAP, scanpy's default. The membership of neighbour j
 #'      in the surroundings of cell i is \eqn{\exp(-(d_{ij} - \rho_i) / \sigma_i)} with
@@ -217,7 +219,7 @@ check_finite <- function(rep, use_rep, call) {
 # Searching ----------------------------------------------------------------------
 
 # Cells up to which all pairs are compared by default.
-exact_limit <- function() 1e6
+exact_limit <- function() 4e6
 
 search_method <- function(method, metric, n, call) {
   by_hnsw <- metric != "manhattan"

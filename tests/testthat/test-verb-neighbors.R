@@ -151,10 +151,10 @@ test_that("hnsw finds the neighbours, whatever the threads", {
 
 test_that("auto compares all pairs while that is quick", {
   expect_equal(search_method("auto", "euclidean", 1e5), "exact")
-  expect_equal(search_method("auto", "euclidean", 1e6), "exact")
+  expect_equal(search_method("auto", "euclidean", exact_limit()), "exact")
   expect_equal(search_method("auto", "manhattan", 1e7), "exact")
   skip_if_not_installed("RcppHNSW")
-  expect_equal(search_method("auto", "euclidean", 1e6 + 1), "hnsw")
+  expect_equal(search_method("auto", "euclidean", exact_limit() + 1), "hnsw")
 })
 
 test_that("a graph in pieces is reported", {
@@ -242,7 +242,7 @@ test_that("comparing all pairs of very many cells is told", {
   local_missing_package("RcppHNSW")
   exact <- "scoom_message_exact_search"
   expect_message(
-    method <- search_method("auto", "euclidean", 2e6, NULL),
+    method <- search_method("auto", "euclidean", 1e7, NULL),
     "RcppHNSW",
     class = exact
   )
@@ -253,7 +253,7 @@ test_that("comparing all pairs of very many cells is told", {
   )
   # It has no such distance.
   expect_no_message(
-    search_method("auto", "manhattan", 2e6, NULL),
+    search_method("auto", "manhattan", 1e7, NULL),
     class = exact
   )
   expect_no_message(
