@@ -1,13 +1,15 @@
 # Raw counts to UMAP and Leiden clusters by run_pipeline(), step by step: prints a line of
 # JSON for each step and one for all, with seconds, CPU seconds, passes over the file and the
 # peak of memory over what R held before.
-# usage: Rscript bench/r/pipeline.R FILE [threads] [memory] [save.rds]
+# usage: Rscript bench/r/pipeline.R FILE [threads] [memory] [save.rds] [until]
+# `until` is the last step, such as run_pca.
 # Settings are the defaults but for the filters: generated cells have no mitochondrial genes.
 args <- commandArgs(TRUE)
 file <- args[[1]]
 threads <- if (length(args) > 1) as.integer(args[[2]]) else 2L
 memory <- if (length(args) > 2 && args[[3]] != "default") args[[3]]
 save <- if (length(args) > 3) args[[4]]
+until <- if (length(args) > 4) args[[5]] else "run_umap"
 
 suppressPackageStartupMessages(library(scoom))
 options(scoom.threads = threads, scoom.progress = FALSE)
@@ -43,7 +45,8 @@ x <- withCallingHandlers(
     gene_sets = NULL,
     min_genes = 200,
     min_cells = 3,
-    save = save
+    save = save,
+    until = until
   ),
   scoom_message_pipeline_step = function(message) cpu <<- c(cpu, cpu_now()),
   message = function(message) invokeRestart("muffleMessage")
