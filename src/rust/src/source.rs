@@ -24,7 +24,7 @@ struct Origin {
 /// The matrix that was opened last, if it is stored by columns.
 ///
 /// Counting the values of its rows reads half of the file. Kept, it is counted once for all
-/// calls on it. Memory: 12 bytes a row and 8 a column.
+/// calls on it. Memory: 4 bytes a row and 8 a column.
 static BY_COLUMNS: Mutex<Option<(Origin, Arc<dyn Source>)>> = Mutex::new(None);
 
 /// The element of a file that a plan names.
