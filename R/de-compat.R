@@ -147,13 +147,13 @@ comparison_columns <- function(markers) {
 #' Keep a marker table in the object
 #'
 #' Puts markers into `uns`, in the structure in which
-#' `scanpy.tl.rank_genes_groups()` keeps its result, so that scanpy's plots find them there.
+#' `scanpy.tl.rank_genes_groups()` keeps its result. Names that stand for several genes are an error
+#' of class `scoom_error_duplicate_names`.
 #'
 #' @details
 #' `uns[[key]]` becomes a list: `params` (`groupby`, `reference`, `method`, `use_raw`, `layer`,
 #' `corr_method`); `names`, `scores`, `logfoldchanges`, `pvals` and `pvals_adj`, data
-#' frames with one column a group and one row a rank, which are record arrays in a
-#' file; `pts` and, where the reference is the rest, `pts_rest`, data frames with one row
+#' frames with one column a group and one row a rank (scanpy's record arrays); `pts` and, where the reference is the rest, `pts_rest`, data frames with one row
 #' a gene. Where groups have different numbers of genes the shorter ones are filled
 #' with `NA`.
 #'
@@ -190,6 +190,9 @@ set_markers <- function(x, markers, key = "rank_genes_groups") {
     )
   }
   names(rows) <- group
+  for (at in rows) {
+    check_unique_features(markers$feature[at], call)
+  }
   n <- max(lengths(rows), 0)
   by_rank <- function(values) {
     as_ranks <- lapply(rows, \(at) values[at][seq_len(n)])
@@ -216,6 +219,24 @@ set_markers <- function(x, markers, key = "rank_genes_groups") {
     }
   )
   set_uns(x, key, value)
+}
+
+# Fractions of cells go by the names of genes.
+check_unique_features <- function(features, call) {
+  twice <- unique(features[duplicated(features)])
+  if (!length(twice)) {
+    return(invisible())
+  }
+  scoom_abort(
+    c(
+      "Genes go by their names here.",
+      x = "{counted(length(twice), 'name')} {cli::qty(length(twice))}{?stands/stand} for several genes, such as {.val {head_of(twice, 3)}}.",
+      i = "Keep one row of each: {.code markers[!duplicated(markers[c(\"group\", \"feature\")]), ]}."
+    ),
+    class = "duplicate_names",
+    call = call,
+    names = twice
+  )
 }
 
 scanpy_params <- function(markers) {

@@ -56,11 +56,15 @@ marker_overlap <- function(
   check_flag(only_up)
   check_number(max_p_adj, min = 0, max = 1, allow_null = TRUE)
   check_gene_lists(reference, call)
+  if (!is.null(max_p_adj)) {
+    check_has_p_values(markers, "This table", "max_p_adj", call)
+  }
   reference <- lapply(reference, \(genes) unique(as.character(genes)))
   rows <- comparison_rows(markers)
+  higher <- is_higher(markers)
   found <- lapply(rows, \(at) {
     if (only_up) {
-      at <- at[which(markers$statistic[at] > 0)]
+      at <- at[which(higher[at])]
     }
     if (!is.null(max_p_adj)) {
       at <- at[which(markers$p_adj[at] <= max_p_adj)]
@@ -154,6 +158,9 @@ compare_methods <- function(
   check_number(min_log2_fc, min = 0)
   direction <- check_choice(direction, c("any", "up", "down"))
   check_count(n, min = 1, allow_null = TRUE)
+  for (name in names(tables)) {
+    check_has_p_values(tables[[name]], name, "max_p_adj", call)
+  }
   tables <- name_cell_types(tables)
   keys <- Reduce(intersect, lapply(tables, names))
   keys <- intersect(

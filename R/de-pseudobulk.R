@@ -32,7 +32,8 @@
 #'   half of it is zero and it has more than a million values.
 #' * `detected`: integer matrix of genes x samples, cells with a nonzero value.
 #' * `samples`: data frame with a row for each sample: the columns of `by` as factors,
-#'   `n_cells`, `total_counts`, and what is constant within every sample.
+#'   `n_cells`, `total_counts` (of all genes, also where some are selected later), and what is
+#'   constant within every sample.
 #' * `varying`: names of the columns that are not constant within samples.
 #' * `dropped`: data frame of the combinations that were dropped, with `n_cells`.
 #' * `by`, `fun`: as given.

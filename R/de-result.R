@@ -77,6 +77,29 @@ check_markers <- function(
   abort_type(markers, "a table made by {.fn find_markers}", arg, call)
 }
 
+# Whether genes are higher in the group. A table of areas has no statistic.
+is_higher <- function(markers) {
+  by_statistic <- markers$statistic > 0
+  ifelse(is.na(by_statistic), markers$auc > 0.5, by_statistic)
+}
+
+# Where p-values decide, a table without any would pass for one without significant genes.
+check_has_p_values <- function(table, name, arg, call) {
+  if (!nrow(table) || !all(is.na(table$p_adj))) {
+    return(invisible())
+  }
+  scoom_abort(
+    c(
+      "{.arg {arg}} needs p-values.",
+      x = "{name} has none.",
+      i = "Methods {.val auc} and {.val logreg} give none, others do."
+    ),
+    class = "invalid_input",
+    call = call,
+    argument = arg
+  )
+}
+
 # The number of the comparison of each row, in the order of the table.
 comparison_of <- function(markers) {
   parts <- unclass(markers)[intersect(
@@ -125,7 +148,7 @@ take_markers <- function(markers, rows) {
 #' @param max_p_adj Largest adjusted p-value. Tables without p-values are not
 #'   filtered by it.
 #' @param min_log2_fc Smallest log2 fold change; its absolute value where
-#'   `only_up = FALSE`.
+#'   `only_up = FALSE`. With 0, rows without a fold change stay.
 #' @param min_auc Smallest AUC. Tables of t-tests have none.
 #' @param min_pct Smallest fraction of cells with the gene, in the group or in the
 #'   reference.
@@ -168,11 +191,13 @@ filter_markers <- function(
   check_flag(only_up)
   change <- if (only_up) markers$log2_fc else abs(markers$log2_fc)
   without_p <- nrow(markers) && all(is.na(markers$p_adj))
+  # A table of residuals has no fold changes.
+  any_change <- min_log2_fc == 0 & is.na(change)
   keep <- (without_p | markers$p_adj <= max_p_adj) &
-    change >= min_log2_fc &
+    (any_change | change >= min_log2_fc) &
     pmax(markers$pct_group, markers$pct_reference) >= min_pct
   if (only_up) {
-    keep <- keep & markers$statistic > 0
+    keep <- keep & is_higher(markers)
   }
   if (!is.null(min_auc)) {
     if (all(is.na(markers$auc)) && nrow(markers)) {

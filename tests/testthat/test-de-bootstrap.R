@@ -106,6 +106,29 @@ test_that("the table is sorted and printed by comparison", {
   expect_output(print(got), "2 comparisons of 4 draws")
 })
 
+test_that("genes of one name are not put together", {
+  skip_if_not_installed("SingleCellExperiment")
+  local_quiet()
+  values <- withr::with_seed(2, matrix(stats::rpois(40 * 30, 2) / 3, 40))
+  dimnames(values) <- list(paste0("g", 1:40), paste0("c", 1:30))
+  draw <- function(values) {
+    sce <- SingleCellExperiment::SingleCellExperiment(
+      list(logcounts = values),
+      colData = data.frame(group = rep(c("a", "b"), 15))
+    )
+    bootstrap_markers(sce, "group", by = "group", n = 10, n_replicates = 3)
+  }
+  rownames(values)[[2]] <- "g1"
+  expect_warning(
+    got <- draw(values),
+    "g1",
+    class = "scoom_warning_duplicate_names"
+  )
+  expect_identical(unique(got$n_draws), 3L)
+  rownames(values)[[2]] <- "g1.1"
+  expect_equal(got, draw(values))
+})
+
 test_that("what makes no sense in draws is an error", {
   x <- log_chain(open_example())
   bad <- \(...) {

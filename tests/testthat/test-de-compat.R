@@ -75,6 +75,13 @@ test_that("markers go into uns as scanpy keeps them", {
     find_markers(x, "cell_type", groups[[1]], reference = groups[[3]])
   )
   expect_error(set_markers(x, twice), class = "scoom_error_invalid_input")
+  same <- markers
+  same$feature[same$feature == same$feature[[1]]] <- same$feature[[2]]
+  error <- expect_error(
+    set_markers(x, same),
+    class = "scoom_error_duplicate_names"
+  )
+  expect_identical(error$names, same$feature[[2]])
 })
 
 # 700 cells whose every 20th has no label, as reference_markers.py has them.

@@ -52,6 +52,28 @@ test_that("marker_overlap() refuses what it can't use", {
   bad(mtcars, list(a = "b"))
 })
 
+test_that("tables without p-values are not taken for tables without genes", {
+  x <- log_chain(open_example())
+  wilcoxon <- find_markers(x, "cell_type")
+  auc <- find_markers(x, "cell_type", method = "auc")
+  lists <- list(own = auc$feature[1:5])
+  error <- expect_error(
+    marker_overlap(auc, lists, max_p_adj = 0.05),
+    "p-values",
+    class = "scoom_error_invalid_input"
+  )
+  expect_identical(error$argument, "max_p_adj")
+  # Nor those without a statistic.
+  expect_identical(marker_overlap(auc, lists)[[1]], 5)
+  higher <- filter_markers(auc)
+  expect_identical(higher$feature, auc$feature[auc$auc > 0.5 & auc$log2_fc >= 0])
+  expect_error(
+    compare_methods(w = wilcoxon, areas = auc),
+    "areas has none",
+    class = "scoom_error_invalid_input"
+  )
+})
+
 test_that("compare_methods() says which genes are significant where", {
   wilcoxon <- overlap_markers()
   t_test <- overlap_markers("t-test")

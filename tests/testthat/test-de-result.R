@@ -56,6 +56,18 @@ test_that("filter_markers() applies every threshold", {
   )
 })
 
+test_that("rows without a fold change stay where none is asked for", {
+  local_quiet()
+  x <- normalize_pearson_residuals(open_example())
+  markers <- suppressWarnings(find_markers(x, "cell_type"))
+  expect_true(all(is.na(markers$log2_fc)))
+  got <- filter_markers(markers, max_p_adj = 0.01)
+  keep <- markers$p_adj <= 0.01 & markers$statistic > 0
+  expect_gt(sum(keep), 0)
+  expect_identical(got$feature, markers$feature[keep])
+  expect_identical(nrow(filter_markers(markers, min_log2_fc = 1)), 0L)
+})
+
 test_that("printing is short", {
   markers <- markers_of_example()
   lines <- capture.output(print(markers))
