@@ -254,6 +254,14 @@ struct State<'a> {
     closed: bool,
 }
 
+impl State<'_> {
+    fn hungry(&self) -> Option<usize> {
+        (0..self.jobs.len())
+            .filter(|&w| !self.retired[w] && !self.left[w] && self.jobs[w].len() < AHEAD)
+            .min_by_key(|&w| self.jobs[w].len())
+    }
+}
+
 impl<'a> Queues<'a> {
     fn new(workers: usize) -> Self {
         let mut jobs = Vec::new();
@@ -273,16 +281,12 @@ impl<'a> Queues<'a> {
 
     /// The worker with the fewest blocks ahead, if any has room.
     fn hungry(&self) -> Option<usize> {
-        let state = self.lock();
-        (0..state.jobs.len())
-            .filter(|&w| !state.retired[w] && state.jobs[w].len() < AHEAD)
-            .min_by_key(|&w| state.jobs[w].len())
+        self.lock().hungry()
     }
 
     fn wait_for_room(&self) {
         let state = self.lock();
-        let room = (0..state.jobs.len()).any(|w| !state.retired[w] && state.jobs[w].len() < AHEAD);
-        if !room {
+        if state.hungry().is_none() {
             drop(self.changed.wait_timeout(state, POLL));
         }
     }
