@@ -61,7 +61,9 @@
 #' not: whether one sample makes the difference. Where a condition is tested by cells without
 #' it, a message says so once in a session; a grouping counts as a condition when a column
 #' that is called like samples (`sample`, `donor_id`, `patient`, `orig.ident` ...) has several
-#' values and each of them lies in one group alone.
+#' values and each of them lies in one group alone. Where samples have cells of several groups,
+#' as in paired designs, it counts as one when it is called so (`condition`, `treatment`, `stim`,
+#' `disease`, `time_point` ...) or compared `within` types of cells, unless samples are the `block`.
 #'
 #' # Conventions of other tools
 #'
@@ -284,7 +286,9 @@ find_markers <- function(
     call
   )
   if (is.null(sample_by) && !method %in% c("auc", "logreg")) {
-    tell_condition(source, cells$group, group_by)
+    # Draws of bootstrap_markers() are no types of cells.
+    inside <- if (!inherits(x, "scoom_source")) within
+    tell_condition(source, cells$group, group_by, inside, block)
   }
   index <- source_genes(source, features, call)
   plan <- settle_log(source, call)

@@ -117,3 +117,16 @@ stouffer_t <- function(a, b) {
   w <- mapply(\(a, b) 1 / sqrt(1 / length(a) + 1 / length(b)), a, b)
   list(z = sum(w * z) / sqrt(sum(w^2)), weights = w / sum(w))
 }
+
+# What find_markers() says of cells that are no replicates, or NULL.
+said_of_condition <- function(...) {
+  said <- NULL
+  withCallingHandlers(
+    find_markers(...),
+    scoom_message_condition_by_cells = \(m) {
+      said <<- gsub("\\s+", " ", cli::ansi_strip(conditionMessage(m)))
+    },
+    message = \(m) invokeRestart("muffleMessage")
+  )
+  said
+}

@@ -311,17 +311,7 @@ test_that("a condition tested by cells is pointed out once", {
     "test_pseudobulk",
     class = "scoom_message_condition_by_cells"
   )
-  silent <- \(...) {
-    said <- character()
-    withCallingHandlers(
-      find_markers(x, ...),
-      scoom_message = \(m) {
-        said <<- c(said, class(m)[[1]])
-        invokeRestart("muffleMessage")
-      }
-    )
-    expect_false("scoom_message_condition_by_cells" %in% said)
-  }
+  silent <- \(...) expect_null(said_of_condition(x, ...))
   silent("cell_type")
   silent("condition", sample_by = "donor")
   silent("donor")
@@ -332,6 +322,92 @@ test_that("a condition tested by cells is pointed out once", {
     class = "scoom_message_condition_by_cells"
   )
   silent("condition")
+})
+
+test_that("conditions that samples have cells of are known by name or by within", {
+  x <- log_chain(open_example())
+  withr::local_options(rlib_message_verbosity = "verbose")
+  # Every donor has cells of both.
+  half <- rep_len(c("before", "after"), n_obs(x))
+  x$obs$Treatment <- half
+  x$obs$half <- half
+  x$obs$time_point <- half
+  said <- said_of_condition(x, "Treatment")
+  expect_match(said, "cells of several values of Treatment")
+  expect_match(said, "~ donor + Treatment", fixed = TRUE)
+  expect_match(said, 'sample_by = "donor"', fixed = TRUE)
+  speaks <- \(...) expect_match(said_of_condition(x, ...), "test_pseudobulk")
+  silent <- \(...) expect_null(said_of_condition(x, ...))
+  speaks("time_point")
+  speaks("half", within = "cell_type")
+  speaks(half, within = "cell_type", method = "binomial")
+  silent("half")
+  silent(half)
+  silent("Treatment", sample_by = "donor")
+  silent("Treatment", block = "donor")
+  silent("Treatment", method = "auc")
+  # Types of cells in every condition or donor.
+  silent("cell_type", within = "half")
+  x$obs$other <- rep_len(c("u", "u", "v", "v"), n_obs(x))
+  speaks("other", within = "half")
+  silent("other", within = "Treatment")
+  silent("other", within = "donor")
+  # One donor says nothing of others.
+  one <- x[x$obs$donor == x$obs$donor[1], ]
+  expect_null(said_of_condition(one, "Treatment"))
+  # Draws are a `within` of their own.
+  expect_no_message(
+    suppressMessages(
+      bootstrap_markers(x, "cell_type", "cell_type", n = 20, n_replicates = 2),
+      classes = "scoom_message_cells_drawn"
+    ),
+    class = "scoom_message_condition_by_cells"
+  )
+})
+
+test_that("names tell conditions, samples and types of cells apart", {
+  is <- \(names, pattern) vapply(names, is_called_like, NA, pattern)
+  conditions <- c(
+    "condition",
+    "Conditions",
+    "treatment_group",
+    "stim",
+    "Disease.Status",
+    "disease_state",
+    "timepoint",
+    "time point",
+    "dose",
+    "drug_name",
+    "diagnosis"
+  )
+  types <- c(
+    "group",
+    "label",
+    "leiden",
+    "seurat_clusters",
+    "cell_type",
+    "CellType",
+    "seurat_annotations",
+    "conditional",
+    "stimulated_cluster"
+  )
+  samples <- c("sample", "donor_id", "orig.ident", "Patient")
+  expect_true(all(is(conditions, condition_pattern)))
+  expect_false(any(is(c(types, samples), condition_pattern)))
+  expect_false(any(is(c(conditions, samples), type_pattern)))
+  expect_true(all(is(samples, sample_pattern)))
+  expect_false(is_called_like(NULL, sample_pattern))
+  expect_false(is_called_like(samples, sample_pattern))
+})
+
+test_that("samples are nested in groups or crossed with them", {
+  group <- factor(c("a", "a", "b", "b", NA))
+  expect_identical(spread_of(c("x", "y", "z", "z", "x"), group), "nested")
+  expect_identical(spread_of(c("x", "y", "x", "z", "z"), group), "crossed")
+  expect_identical(spread_of(c("x", "x", "x", "x", "y"), group), "none")
+  expect_identical(spread_of(c("x", "y", NA, NA, "z"), group), "none")
+  expect_identical(spread_of(list(1, 2, 3, 4, 5), group), "none")
+  expect_identical(spread_of(character(), factor(character())), "none")
 })
 
 test_that("large tables keep the first genes of each comparison", {
