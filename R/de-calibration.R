@@ -108,7 +108,6 @@ check_calibration <- function(
   rows <- list()
   for (method in of_cells) {
     rows[[method]] <- cell_calibration(
-      x,
       source,
       data,
       types,
@@ -372,7 +371,6 @@ max_calibration_rows <- 2e6
 # A test of cells for every split. The cells of a sample are one group, a side is a
 # set of groups, so that one read serves many splits.
 cell_calibration <- function(
-  x,
   source,
   data,
   types,
@@ -388,10 +386,12 @@ cell_calibration <- function(
   )
   rows <- as.double(length(source$genes)) * max(1, nlevels(types))
   calls <- deal(seq_len(n), min(n, ceiling(n * rows / max_calibration_rows)))
+  # What had to be brought into memory is brought there once.
+  source <- structure(source, class = "scoom_source")
   each <- lapply(calls, \(call) {
     markers <- withCallingHandlers(
       inject(find_markers(
-        x,
+        source,
         data$sample,
         groups = sets[call],
         within = types,

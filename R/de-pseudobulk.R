@@ -16,7 +16,8 @@
 #' Memory: 32 bytes for each group and gene (16 where all values are counts), and the two matrices of the result.
 #'
 #' @param x An object opened by [open_h5ad()], a Seurat object (its `counts`), a
-#'   SingleCellExperiment (its `counts`), or a matrix with genes in rows.
+#'   SingleCellExperiment (its `counts`), or a matrix with genes in rows. A DelayedMatrix, as
+#'   such or as an assay, is brought into memory, with a message.
 #' @param by Columns of the cells whose combinations make the samples. For a matrix: a
 #'   data frame, or a named list of vectors, with one value for each cell.
 #' @param layer A layer (an assay of a SingleCellExperiment) with the counts.

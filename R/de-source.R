@@ -108,7 +108,7 @@ de_source.SummarizedExperiment <- function(x, layer, use_raw, what, call) {
 #' @export
 de_source.default <- function(x, layer, use_raw, what, call) {
   is_matrix <- is.matrix(x) && (is.numeric(x) || is.logical(x))
-  if (!is_matrix && !inherits(x, "Matrix")) {
+  if (!is_matrix && !inherits(x, "Matrix") && !inherits(x, "DelayedMatrix")) {
     scoom_abort(
       c(
         "{.arg x} must be an object opened by {.fn open_h5ad}, a Seurat or SingleCellExperiment object, or a matrix with genes in rows.",
@@ -160,8 +160,59 @@ refuse_raw <- function(use_raw, call) {
   }
 }
 
+# Values of a dense DelayedMatrix that are read at a time: 160 MB.
+delayed_block <- 2e7
+
+#' A DelayedMatrix as a sparse matrix in memory
+#'
+#' What is stored sparse is read in one go. Other matrices, such as those of HDF5Array or
+#' with operations that DelayedArray knows nothing sparse of, are read in blocks of
+#' columns, because they are larger than what is left of them.
+#' @param n_block Values of a block.
+#' @noRd
+load_delayed <- function(matrix, label, call, n_block = delayed_block) {
+  check_suggested("DelayedArray", "BiocManager::install", call)
+  type <- DelayedArray::type(matrix)
+  if (!type %in% c("double", "integer", "logical")) {
+    scoom_abort(
+      c(
+        "{.field {label}} must hold numbers.",
+        x = "It is a DelayedMatrix of type {.val {type}}."
+      ),
+      class = "invalid_input",
+      call = call
+    )
+  }
+  tell_loaded(matrix, label)
+  if (DelayedArray::is_sparse(matrix) || !length(matrix)) {
+    return(as(matrix, "CsparseMatrix"))
+  }
+  n_cols <- max(1, n_block %/% nrow(matrix))
+  first <- seq(1, ncol(matrix), by = n_cols)
+  blocks <- lapply(first, \(from) {
+    to <- min(from + n_cols - 1, ncol(matrix))
+    as(as.matrix(matrix[, from:to, drop = FALSE]), "CsparseMatrix")
+  })
+  do.call(cbind, blocks)
+}
+
+tell_loaded <- function(matrix, label) {
+  shape <- as.double(dim(matrix))
+  tenth <- format_bytes(1.2 * prod(shape))
+  scoom_inform(
+    c(
+      "!" = "{.field {label}} is a {.cls {class(matrix)[[1]]}} of {format_shape(shape)} values and is brought into memory: 12 bytes for each that is not zero, {tenth} if one in ten is.",
+      i = "{.fn open_h5ad} opens {.file .h5ad} files whose matrix stays where it is."
+    ),
+    class = "brought_into_memory"
+  )
+}
+
 # Genes in rows, as everywhere in R.
 matrix_source <- function(matrix, columns, label, call) {
+  if (inherits(matrix, "DelayedMatrix")) {
+    matrix <- load_delayed(matrix, label, call)
+  }
   if (!is.matrix(matrix) && !inherits(matrix, "sparseMatrix")) {
     matrix <- as(matrix, "CsparseMatrix")
   }
