@@ -15,7 +15,8 @@
 #'   group for that of the reference, as scanpy has it.
 #' * `"binomial"`: detection. Whether more cells of one side have a nonzero value, as
 #'   `scran::pairwiseBinom()` tests it; `log2_fc` is the ratio of these fractions, blocks are
-#'   combined by Stouffer's method with their cells as weights.
+#'   combined by Stouffer's method with their cells as weights. A block in which no cell has the
+#'   gene says nothing of it and is left out; scran's p-value is 1 then.
 #' * `"auc"`: the area under the ROC curve alone, without a test.
 #' * `"lr"`: gene by gene, the logistic regression of the two sides on the gene and the `latent`
 #'   columns against that on `latent` alone, as `stats::glm(family = binomial)` fits them and

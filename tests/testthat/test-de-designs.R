@@ -487,3 +487,57 @@ test_that("binomial compares how many cells express a gene", {
     expect_true(all(is.na(markers$auc)))
   }
 })
+
+test_that("binomial gives what scran::pairwiseBinom() gives", {
+  x <- log_chain(kang_object())
+  tested <- seq(1, n_vars(x), by = 10)
+  names <- var_names(x)[tested]
+  find <- function(x, ...) {
+    suppressMessages(find_markers(
+      x,
+      ...,
+      method = "binomial",
+      features = tested
+    ))
+  }
+  # scran's logarithms are natural ones; tails of both come from other series.
+  check <- function(markers, log2_fc, log_p, at = TRUE) {
+    markers <- markers[match(names, markers$feature), ]
+    expect_equal(markers$log2_fc, log2_fc, tolerance = 1e-12)
+    gap <- abs(markers$log10_p * log(10) - log_p) / pmax(1, abs(log_p))
+    expect_lt(max(gap[at]), 1e-10)
+  }
+  mono <- x[which(x$obs$seurat_annotations == "CD14 Mono"), ]
+  pair <- \(...) find(mono, "condition", "stim", "ctrl", ...)
+  directions <- c(any = "two.sided", up = "greater", down = "less")
+  plain <- reference_table("scran", "plain")
+  blocks <- reference_table("scran", "blocks")
+  counts <- as.matrix(mono$X[, tested])
+  in_blocks <- rowsum(+(counts > 0), as.character(mono$obs$donor)) > 0
+  in_all <- colSums(!in_blocks) == 0
+  expect_gt(sum(in_all), 100)
+  for (direction in names(directions)) {
+    alternative <- directions[[direction]]
+    markers <- pair(alternative = alternative)
+    check(markers, plain$log2_fc, plain[[direction]])
+    markers <- pair(alternative = alternative, block = "donor")
+    check(markers, blocks$log2_fc, blocks[[direction]], in_all)
+    # Blocks in which no cell has the gene are left out, which scran does not do.
+    found <- blocks[[paste0(direction, "_found")]]
+    check(markers, blocks$log2_fc, found)
+  }
+  want <- reference_table("scran", "types")
+  types <- reference_index("scran")$types
+  markers <- find(
+    x,
+    "seurat_annotations",
+    groups = types,
+    reference = as.list(types),
+    block = "condition"
+  )
+  for (pair in utils::combn(types, 2, simplify = FALSE)) {
+    column <- \(name) want[[paste(c(name, pair), collapse = "|")]]
+    rows <- markers$group == pair[1] & markers$reference == pair[2]
+    check(markers[rows, ], column("log2_fc"), column("any_found"))
+  }
+})
