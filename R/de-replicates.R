@@ -69,8 +69,10 @@ is_condition <- function(group_by, within, block) {
   if (is_called_like(group_by, condition_pattern)) {
     return(TRUE)
   }
-  # Types of cells inside every sample or condition are no conditions.
+  # Types of cells inside every sample or condition are no conditions, nor are the
+  # identities of a Seurat object, which stand for no `group_by`.
   !is.null(within) &&
+    !is.null(group_by) &&
     !is_called_like(group_by, type_pattern) &&
     !is_called_like(within, sample_pattern) &&
     !is_called_like(within, condition_pattern)

@@ -398,6 +398,8 @@ test_that("names tell conditions, samples and types of cells apart", {
   expect_true(all(is(samples, sample_pattern)))
   expect_false(is_called_like(NULL, sample_pattern))
   expect_false(is_called_like(samples, sample_pattern))
+  expect_true(is_condition("half", "cell_type", NULL))
+  expect_false(is_condition(NULL, "cell_type", NULL))
 })
 
 test_that("samples are nested in groups or crossed with them", {
