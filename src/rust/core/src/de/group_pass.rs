@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::group_tile::{Form, GroupTile};
 use super::groups::{Groups, not_finite};
-use super::held::{CountRows, HeldRows};
+use super::held::{CountRow, CountRows, HeldRows};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::RowBlock;
@@ -168,8 +168,8 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
                 |t, ()| {
                     let mut part = parts[t].lock().unwrap_or_else(PoisonError::into_inner);
                     let n_groups = self.groups_of(t).len();
-                    part.become_part(&tiles[t], n_groups, genes.len(), |form, columns, counts| {
-                        self.add_counts(form, &genes, columns, counts);
+                    part.become_part(&tiles[t], n_groups, genes.len(), |form, row| {
+                        self.add_counts(form, &genes, row);
                     });
                     Ok(())
                 },
@@ -254,16 +254,16 @@ impl<A: Accumulate> GroupPass<'_, A> {
     /// Adds the rows of counts that belong to the tile's groups, or lets them wait.
     fn fold_counts(&self, rows: &CountRows, owned: &Range<usize>, partial: &mut GroupTile<A>) {
         let waits = partial.quick_bytes() > self.cached;
-        for (position, genes, counts) in rows.iter() {
-            let group = self.groups.of(position) as usize;
+        for row in rows.iter() {
+            let group = self.groups.of(row.number) as usize;
             if !owned.contains(&group) {
                 continue;
             }
             let slot = group - owned.start;
-            if !(waits && partial.wait(slot, genes, counts)) {
+            if !(waits && partial.wait(slot, row)) {
                 let n_genes = self.genes.len();
                 let form = partial.for_counts(slot * n_genes, n_genes);
-                self.add_counts(form, &self.genes, genes, counts);
+                self.add_counts(form, &self.genes, row);
             }
         }
         if partial.is_full() {
@@ -272,7 +272,8 @@ impl<A: Accumulate> GroupPass<'_, A> {
     }
 
     /// Adds a row of counts to the accumulators of its group for the genes `part`.
-    fn add_counts(&self, form: Form<'_, A>, part: &Range<usize>, genes: &[u16], counts: &[u16]) {
+    fn add_counts(&self, form: Form<'_, A>, part: &Range<usize>, row: CountRow) {
+        let CountRow { total, genes, counts, .. } = row;
         let (mut within, first_gene) = (0..genes.len(), part.start);
         if part.len() < self.genes.len() {
             let before = |end: usize| genes.partition_point(|&gene| usize::from(gene) < end);
@@ -288,7 +289,7 @@ impl<A: Accumulate> GroupPass<'_, A> {
                 });
             }
             Some(log) => TABLE.with_borrow_mut(|table| {
-                let mut function = log.row_of_counts(genes, counts, table);
+                let mut function = log.row_of_total(total, table);
                 push_counts(form, first_gene, entries, |count| function.count(count));
             }),
         }
@@ -296,9 +297,7 @@ impl<A: Accumulate> GroupPass<'_, A> {
 
     /// Adds the rows of a tile that wait.
     fn settle(&self, tile: &mut GroupTile<A>) {
-        tile.settle(self.genes.len(), |form, genes, counts| {
-            self.add_counts(form, &self.genes, genes, counts);
-        });
+        tile.settle(self.genes.len(), |form, row| self.add_counts(form, &self.genes, row));
     }
 
     /// Adds the other rows that do.
@@ -353,9 +352,8 @@ impl<A: Accumulate> TiledPass for GroupPass<'_, A> {
 
     fn hold(&self, slab: &mut RowBlock, held: &mut HeldRows) {
         let n_groups = self.groups.n_groups();
-        held.append(slab, A::is_quick(self.log.is_some()), |position| {
-            (self.groups.of(position) as usize) < n_groups
-        });
+        let wanted = |position| (self.groups.of(position) as usize) < n_groups;
+        held.append(slab, A::is_quick(self.log.is_some()), wanted, self.log.as_ref());
     }
 
     fn fold(&self, held: &HeldRows, tile: usize, partial: &mut GroupTile<A>) -> Result<()> {

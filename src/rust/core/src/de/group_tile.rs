@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::group_pass::Accumulate;
-use super::held::CountRows;
+use super::held::{CountRow, CountRows};
 
 /// The accumulators of some groups: genes of the first, genes of the second ...
 ///
@@ -79,14 +79,14 @@ impl<A: Accumulate> GroupTile<A> {
 
     /// Keeps a row of the tile's range for later, unless rows of it were added already or
     /// its genes are in no order.
-    pub(super) fn wait(&mut self, slot: usize, genes: &[u16], counts: &[u16]) -> bool {
-        if self.has_accumulators() || !genes.is_sorted() {
+    pub(super) fn wait(&mut self, slot: usize, row: CountRow) -> bool {
+        if self.has_accumulators() || !row.genes.is_sorted() {
             return false;
         }
         if self.waiting.is_empty() {
             self.waiting.push(CountRows::default());
         }
-        self.waiting[0].push_counts(slot, genes, counts);
+        self.waiting[0].push_row(slot, row);
         true
     }
 
@@ -108,7 +108,7 @@ impl<A: Accumulate> GroupTile<A> {
 
     /// Adds the rows that wait, range by range, with `add`, to the `n_genes` accumulators of
     /// each group: the sums are those of rows that never waited.
-    pub(super) fn settle(&mut self, n_genes: usize, add: impl FnMut(Form<'_, A>, &[u16], &[u16])) {
+    pub(super) fn settle(&mut self, n_genes: usize, add: impl FnMut(Form<'_, A>, CountRow)) {
         let ranges = std::mem::take(&mut self.waiting);
         self.add_rows(&ranges, n_genes, add);
     }
@@ -120,7 +120,7 @@ impl<A: Accumulate> GroupTile<A> {
         whole: &Self,
         n_groups: usize,
         n_genes: usize,
-        add: impl FnMut(Form<'_, A>, &[u16], &[u16]),
+        add: impl FnMut(Form<'_, A>, CountRow),
     ) {
         self.len = n_groups * n_genes;
         self.quick.clear();
@@ -132,7 +132,7 @@ impl<A: Accumulate> GroupTile<A> {
         &mut self,
         ranges: &[CountRows],
         n_genes: usize,
-        mut add: impl FnMut(Form<'_, A>, &[u16], &[u16]),
+        mut add: impl FnMut(Form<'_, A>, CountRow),
     ) {
         let n_rows: usize = ranges.iter().map(CountRows::len).sum();
         if n_rows == 0 || n_genes == 0 {
@@ -149,17 +149,13 @@ impl<A: Accumulate> GroupTile<A> {
         for slot in 0..self.len / n_genes {
             let at = slot * n_genes;
             for waiting in ranges {
-                let own = waiting.iter().filter(|row| row.0 == slot);
+                let own = waiting.iter().filter(|row| row.number == slot);
                 if rows.is_some() && self.quick.len() == at {
                     self.quick.resize(at + n_genes, A::Quick::default());
-                    own.for_each(|(_, genes, counts)| {
-                        add(Form::Quick(&mut self.quick[at..]), genes, counts);
-                    });
+                    own.for_each(|row| add(Form::Quick(&mut self.quick[at..]), row));
                 } else {
                     sums.reset();
-                    own.for_each(|(_, genes, counts)| {
-                        add(sums.for_counts(0, n_genes), genes, counts);
-                    });
+                    own.for_each(|row| add(sums.for_counts(0, n_genes), row));
                     self.add(at, &sums);
                 }
             }

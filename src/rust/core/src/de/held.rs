@@ -5,10 +5,12 @@
 //! which nearly all values are, wait in four bytes, packed while their slab is still in
 //! the nearest cache.
 
+use pulp::{Arch, NullaryFnOnce};
 use serde::{Deserialize, Serialize};
 
 use crate::matrix::RowBlock;
 use crate::pass::Held;
+use crate::transform::RowLog;
 
 /// Rows of small counts, and the others.
 #[derive(Default)]
@@ -21,15 +23,21 @@ pub struct HeldRows {
 
 impl HeldRows {
     /// Keeps the rows of a slab that `wanted` takes by position; as counts where `packs`
-    /// and they are.
-    pub(super) fn append(&mut self, slab: &RowBlock, packs: bool, wanted: impl Fn(usize) -> bool) {
+    /// and they are, with their totals where `log` takes some.
+    pub(super) fn append(
+        &mut self,
+        slab: &RowBlock,
+        packs: bool,
+        wanted: impl Fn(usize) -> bool,
+        log: Option<&RowLog>,
+    ) {
         let packs = packs && slab.linear.is_empty();
         for (r, &position) in slab.rows.iter().enumerate() {
             if !wanted(position) {
                 continue;
             }
             let (indices, values) = slab.row(r);
-            if packs && self.counts.push(position, indices, values) {
+            if packs && self.counts.push(position, indices, values, log) {
                 continue;
             }
             let plain = &mut self.plain;
@@ -49,8 +57,9 @@ impl HeldRows {
 
 impl Held for HeldRows {
     fn clear(&mut self) {
-        let CountRows { rows, ends, genes, counts } = &mut self.counts;
+        let CountRows { rows, totals, ends, genes, counts } = &mut self.counts;
         rows.clear();
+        totals.clear();
         ends.clear();
         genes.clear();
         counts.clear();
@@ -62,11 +71,24 @@ impl Held for HeldRows {
     }
 }
 
+/// A row of counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CountRow<'r> {
+    /// Its position in the view, or another number.
+    pub(super) number: usize,
+    /// What its counts are divided by, if they are.
+    pub(super) total: f64,
+    pub(super) genes: &'r [u16],
+    pub(super) counts: &'r [u16],
+}
+
 /// Rows of counts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct CountRows {
     /// By what each row goes: its position in the view, or another number.
     rows: Vec<usize>,
+    /// What the counts of each row are divided by, if they are.
+    totals: Vec<f64>,
     /// Where each row ends.
     ends: Vec<usize>,
     genes: Vec<u16>,
@@ -86,69 +108,104 @@ impl CountRows {
 
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
-        4 * self.genes.len() + 16 * self.rows.len()
+        4 * self.genes.len() + 24 * self.rows.len()
     }
 
-    /// Number, columns and counts of each row.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &[u16], &[u16])> {
+    /// The rows one after the other.
+    pub(super) fn iter(&self) -> impl Iterator<Item = CountRow<'_>> {
         let mut start = 0;
-        self.rows.iter().zip(&self.ends).map(move |(&number, &end)| {
+        let rows = self.rows.iter().zip(&self.totals).zip(&self.ends);
+        rows.map(move |((&number, &total), &end)| {
             let span = start..end;
             start = end;
             // Rows from another process may be anything.
             let genes = self.genes.get(span.clone()).unwrap_or_default();
-            (number, genes, self.counts.get(span).unwrap_or_default())
+            CountRow { number, total, genes, counts: self.counts.get(span).unwrap_or_default() }
         })
     }
 
-    /// Calls `each` with the number, the columns and the counts of the rows from the `from`th
-    /// on.
+    /// Calls `each` with the number, the total, the columns and the counts of the rows from
+    /// the `from`th on.
     pub(super) fn for_each_mut(
         &mut self,
         from: usize,
-        mut each: impl FnMut(usize, &[u16], &mut [u16]),
+        mut each: impl FnMut((usize, f64), &[u16], &mut [u16]),
     ) {
         let mut start = from.checked_sub(1).map_or(0, |last| self.ends[last]);
-        for (&number, &end) in self.rows[from..].iter().zip(&self.ends[from..]) {
-            each(number, &self.genes[start..end], &mut self.counts[start..end]);
+        let rows = self.rows[from..].iter().zip(&self.totals[from..]);
+        for ((&number, &total), &end) in rows.zip(&self.ends[from..]) {
+            each((number, total), &self.genes[start..end], &mut self.counts[start..end]);
             start = end;
         }
     }
 
-    /// Appends a row of counts.
-    pub(super) fn push_counts(&mut self, number: usize, genes: &[u16], counts: &[u16]) {
-        self.genes.extend_from_slice(genes);
-        self.counts.extend_from_slice(counts);
+    /// Appends a row under another number.
+    pub(super) fn push_row(&mut self, number: usize, row: CountRow) {
+        self.genes.extend_from_slice(row.genes);
+        self.counts.extend_from_slice(row.counts);
         self.rows.push(number);
+        self.totals.push(row.total);
         self.ends.push(self.counts.len());
     }
 
     /// Appends a row, unless a value is no small count or a column does not fit.
-    fn push(&mut self, position: usize, indices: &[u32], values: &[f64]) -> bool {
-        // Adding 2^52 leaves a small integer in the lowest bits, and whatever else a
-        // number had elsewhere.
-        const SHIFT: f64 = 4_503_599_627_370_496.0;
+    fn push(
+        &mut self,
+        position: usize,
+        columns: &[u32],
+        values: &[f64],
+        log: Option<&RowLog>,
+    ) -> bool {
         let start = self.counts.len();
-        // All loops go to their ends, so that they run in vector registers.
-        self.counts.extend(values.iter().map(|value| (value + SHIFT).to_bits() as u16));
-        let counts = &self.counts[start..];
-        let differ = |(value, &count): (&f64, &u16)| u32::from(f64::from(count) != *value);
-        let wrong: u32 = values.iter().zip(counts).map(differ).sum();
-        let columns = indices.iter().fold(0, |all, &column| all | column);
-        if wrong > 0 || columns > u32::from(u16::MAX) {
+        let (genes, counts) = (&mut self.genes, &mut self.counts);
+        if !Arch::new().dispatch(Narrow { columns, values, genes, counts }) {
+            self.genes.truncate(start);
             self.counts.truncate(start);
             return false;
         }
-        self.genes.extend(indices.iter().map(|&column| column as u16));
         self.rows.push(position);
+        let (genes, counts) = (&self.genes[start..], &self.counts[start..]);
+        let total = log.map_or(0.0, |log| log.normalize.total_of_counts(genes, counts));
+        self.totals.push(total);
         self.ends.push(self.counts.len());
         true
+    }
+}
+
+/// Appends a row as counts, as loops that are compiled for several kinds of processors;
+/// whether they stand for it.
+struct Narrow<'r> {
+    columns: &'r [u32],
+    values: &'r [f64],
+    genes: &'r mut Vec<u16>,
+    counts: &'r mut Vec<u16>,
+}
+
+impl NullaryFnOnce for Narrow<'_> {
+    type Output = bool;
+
+    #[allow(clippy::inline_always)] // Or it is not compiled with the features of the processor.
+    #[inline(always)]
+    fn call(self) -> bool {
+        // Adding 2^52 leaves a small integer in the lowest bits, and whatever else a
+        // number had elsewhere.
+        const SHIFT: f64 = 4_503_599_627_370_496.0;
+        let Narrow { columns, values, genes, counts } = self;
+        let start = counts.len();
+        // All loops go to their ends, so that they run in vector registers.
+        counts.extend(values.iter().map(|value| (value + SHIFT).to_bits() as u16));
+        let differ = |(value, &count): (&f64, &u16)| u32::from(f64::from(count) != *value);
+        let wrong: u32 = values.iter().zip(&counts[start..]).map(differ).sum();
+        let all_columns = columns.iter().fold(0, |all, &column| all | column);
+        genes.extend(columns.iter().map(|&column| column as u16));
+        wrong == 0 && all_columns <= u32::from(u16::MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transform::{Chain, Op, View};
 
     fn slab(rows: &[&[(u32, f64)]]) -> RowBlock {
         let mut slab = RowBlock { indptr: vec![0], ..RowBlock::default() };
@@ -161,6 +218,14 @@ mod tests {
         slab
     }
 
+    /// A logarithm of counts to a total of one.
+    fn log() -> RowLog {
+        let normalize = Op::Normalize { target: 1.0, excluded: vec![] };
+        let chain = Chain { ops: vec![normalize, Op::Log1p { base: None }], stored_log: None };
+        let view = View::new(1, 1 << 17, None, &chain).unwrap();
+        view.leaving_log().unwrap().1
+    }
+
     #[test]
     fn counts_are_told_from_other_values() {
         let others = [-1.0, 0.5, 65_536.0, 4_503_599_627_370_497.0, f64::NAN, f64::INFINITY, 1e300];
@@ -170,16 +235,19 @@ mod tests {
         rows.push(vec![(65_536, 1.0)]);
         let rows: Vec<&[(u32, f64)]> = rows.iter().map(Vec::as_slice).collect();
         let mut held = HeldRows::default();
-        held.append(&slab(&rows), true, |_| true);
-        let counts: Vec<_> = held.counts.iter().collect();
-        assert_eq!(
-            counts,
-            [(0, &[3, 65_535][..], &[1, 65_535][..]), (1, &[], &[]), (2, &[0, 1], &[0, 0])]
-        );
+        held.append(&slab(&rows), true, |_| true, Some(&log()));
+        let row = |row: CountRow| (row.number, row.total, row.genes.to_vec(), row.counts.to_vec());
+        let counts: Vec<_> = held.counts.iter().map(row).collect();
+        let want = [
+            (0, 65_536.0, vec![3, 65_535], vec![1, 65_535]),
+            (1, 0.0, vec![], vec![]),
+            (2, 0.0, vec![0, 1], vec![0, 0]),
+        ];
+        assert_eq!(counts, want);
         assert_eq!(held.plain.rows, (3..=10).collect::<Vec<_>>());
         assert_eq!(held.plain.indptr, [0, 2, 4, 6, 8, 10, 12, 14, 15]);
         held.clear();
-        held.append(&slab(&rows), true, |position| position == 1);
+        held.append(&slab(&rows), true, |position| position == 1, None);
         assert_eq!((held.counts.rows.len(), held.plain.rows.len()), (1, 0));
     }
 
@@ -187,11 +255,11 @@ mod tests {
     fn values_beside_others_stay_whole() {
         let mut block = slab(&[&[(0, 1.0), (2, 3.0)], &[(1, 2.0)]]);
         let mut held = HeldRows::default();
-        held.append(&block, false, |_| true);
+        held.append(&block, false, |_| true, None);
         assert_eq!((held.counts.rows.len(), held.plain.rows.len()), (0, 2));
         block.linear = vec![1.0, 2.0, 3.0];
         held.clear();
-        held.append(&block, true, |position| position == 1);
+        held.append(&block, true, |position| position == 1, None);
         assert_eq!((&held.plain.values[..], &held.plain.linear[..]), (&[2.0][..], &[3.0][..]));
     }
 }

@@ -84,7 +84,7 @@ impl Turner {
         groups: &Groups,
     ) -> Result<()> {
         let (counts_from, plain_from) = (self.held.counts.len(), self.held.plain.rows.len());
-        self.held.append(slab, true, |position| groups.of(position) != NONE);
+        self.held.append(slab, true, |position| groups.of(position) != NONE, log);
         self.code_counts(counts_from, log, groups);
         self.code_plain(plain_from, log, groups)
     }
@@ -105,8 +105,7 @@ impl Turner {
     /// Codes the rows of counts from the `from`th on.
     fn code_counts(&mut self, from: usize, log: Option<&RowLog>, groups: &Groups) {
         let Turner { held, codes, distinct, numbers, next, sorted, .. } = self;
-        held.counts.for_each_mut(from, |position, genes, counts| {
-            let total = log.map_or(0.0, |log| log.normalize.total_of_counts(genes, counts));
+        held.counts.for_each_mut(from, |(position, total), genes, counts| {
             numbers.0.push(distinct.begin_row(groups.of(position)));
             codes.replace_counts(counts, |count| {
                 let x = f64::from(count);
@@ -211,10 +210,9 @@ impl Turner {
         let mut end = 0;
         while end < self.n_vars {
             end = (end + tile).min(self.n_vars);
-            for (((_, genes, codes), &row), cursor) in
-                counts.iter().zip(&self.numbers.0).zip(&mut *of_counts)
-            {
-                for (&gene, &code) in genes[*cursor..].iter().zip(&codes[*cursor..]) {
+            for ((held, &row), cursor) in counts.iter().zip(&self.numbers.0).zip(&mut *of_counts) {
+                let (genes, codes) = (&held.genes[*cursor..], &held.counts[*cursor..]);
+                for (&gene, &code) in genes.iter().zip(codes) {
                     if usize::from(gene) >= end {
                         break;
                     }

@@ -117,15 +117,17 @@ pub fn run_tiled<P: TiledPass>(
     if n_ranges == 0 {
         return Ok((0..pass.n_tiles()).map(|t| pass.empty(t)).collect());
     }
+    let empty = || -> Vec<P::Tile> { (0..pass.n_tiles()).map(|t| pass.empty(t)).collect() };
+    // The memory of a range's blocks and tiles serves for the next range.
+    let spare = Mutex::default();
     // The first range is the total so far: an empty one would be neutral.
-    let mut total = run_tiled_ranges(source, view, ctx, stage, pass, 0)?;
-    // The memory of a range's tiles serves for the next range.
-    let mut tiles: Vec<P::Tile> = Vec::new();
+    let mut total = fold_range(source, view, ctx, stage, pass, 0, empty(), &spare)?;
+    let mut tiles = Vec::new();
     for range in 1..n_ranges {
         if tiles.is_empty() {
-            tiles = (0..pass.n_tiles()).map(|t| pass.empty(t)).collect();
+            tiles = empty();
         }
-        tiles = fold_range(source, view, ctx, stage, pass, range, tiles)?;
+        tiles = fold_range(source, view, ctx, stage, pass, range, tiles, &spare)?;
         let is_last = range + 1 == n_ranges;
         let pairs: Vec<_> = total.iter_mut().zip(&mut tiles).map(Mutex::new).collect();
         ctx.parallel(
@@ -159,10 +161,11 @@ pub fn run_tiled_ranges<P: TiledPass>(
     range: usize,
 ) -> Result<Vec<P::Tile>> {
     let tiles = (0..pass.n_tiles()).map(|t| pass.empty(t)).collect();
-    fold_range(source, view, ctx, stage, pass, range, tiles)
+    fold_range(source, view, ctx, stage, pass, range, tiles, &Mutex::default())
 }
 
-/// Folds one range into neutral tiles.
+/// Folds one range into neutral tiles; blocks are made of `spare` ones.
+#[allow(clippy::too_many_arguments, reason = "those of `run_tiled`, and what is reused")]
 fn fold_range<P: TiledPass>(
     source: &dyn Source,
     view: &View,
@@ -171,6 +174,7 @@ fn fold_range<P: TiledPass>(
     pass: &P,
     range: usize,
     tiles: Vec<P::Tile>,
+    spare: &Mutex<Vec<P::Held>>,
 ) -> Result<Vec<P::Tile>> {
     check_ranges(source, &[range])?;
     let grid = source.grid();
@@ -187,7 +191,7 @@ fn fold_range<P: TiledPass>(
             AtomicUsize::new(first)
         })
         .collect();
-    let window: Window<P::Held> = Window::default();
+    let window = Window::new(spare);
     let most = 2 * ctx.threads();
     let full = WORTH_A_ROUND * ctx.threads();
     let fold = |t: usize, tile: &mut Tile<P::Tile>| -> Result<()> {
@@ -273,10 +277,10 @@ struct Tile<T> {
 }
 
 /// Blocks that some tile has not taken yet.
-struct Window<H> {
+struct Window<'s, H> {
     blocks: Mutex<BTreeMap<usize, (Arc<H>, usize)>>,
     /// Blocks that all tiles have taken: their memory serves again.
-    spare: Mutex<Vec<H>>,
+    spare: &'s Mutex<Vec<H>>,
     /// Of the blocks.
     bytes: AtomicUsize,
     /// How many all tiles have taken; tiles take blocks in order, so this is also the first place
@@ -285,19 +289,17 @@ struct Window<H> {
     moved: Condvar,
 }
 
-impl<H> Default for Window<H> {
-    fn default() -> Self {
+impl<'s, H: Held> Window<'s, H> {
+    fn new(spare: &'s Mutex<Vec<H>>) -> Self {
         Window {
             blocks: Mutex::default(),
-            spare: Mutex::default(),
+            spare,
             bytes: AtomicUsize::new(0),
             n_taken: AtomicUsize::new(0),
             moved: Condvar::new(),
         }
     }
-}
 
-impl<H: Held> Window<H> {
     /// An empty block.
     fn spare(&self) -> H {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();

@@ -44,8 +44,7 @@ impl Adjusted {
     #[must_use]
     pub fn new(mut p_values: Vec<f64>, method: Adjustment, n_tests: Option<usize>) -> Self {
         p_values.retain(|p| !p.is_nan());
-        // Of numbers that are not negative the bits have the same order.
-        p_values.sort_unstable_by_key(|p| p.to_bits());
+        let p_values = ascending(p_values);
         let n_tests = n_tests.unwrap_or(p_values.len());
         let mut adjusted = p_values.clone();
         if n_tests > 1 {
@@ -62,6 +61,52 @@ impl Adjusted {
             Err(_) => f64::NAN,
         }
     }
+}
+
+/// The p-values in ascending order.
+///
+/// Problem: comparison sorts take 25 ns for each of 20,000. Solution: p-values are spread from
+/// zero to one, so that as many buckets of one width as there are values hold a few each;
+/// one that holds more takes no longer than without buckets.
+fn ascending(mut p_values: Vec<f64>) -> Vec<f64> {
+    let n = p_values.len();
+    if n < FEW || n > u32::MAX as usize {
+        sort(&mut p_values);
+        return p_values;
+    }
+    let bucket = |p: f64| ((p * n as f64) as usize).min(n - 1);
+    let mut ends = vec![0_u32; n];
+    for &p in &p_values {
+        ends[bucket(p)] += 1;
+    }
+    let mut start = 0;
+    for end in &mut ends {
+        // Where the next one of the bucket goes.
+        (*end, start) = (start, start + *end);
+    }
+    let mut sorted = vec![0.0; n];
+    for &p in &p_values {
+        let end = &mut ends[bucket(p)];
+        sorted[*end as usize] = p;
+        *end += 1;
+    }
+    let mut start = 0;
+    for end in ends {
+        let end = end as usize;
+        if end - start > 1 {
+            sort(&mut sorted[start..end]);
+        }
+        start = end;
+    }
+    sorted
+}
+
+/// Fewer p-values than this are sorted as they are.
+const FEW: usize = 64;
+
+fn sort(p_values: &mut [f64]) {
+    // Of numbers that are not negative the bits have the same order.
+    p_values.sort_unstable_by_key(|p| p.to_bits());
 }
 
 /// Adjusts p-values in ascending order in their place.
@@ -98,6 +143,7 @@ fn adjust_sorted(p_values: &mut [f64], method: Adjustment, n_tests: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::random::Rng;
 
     /// With ties, a zero, a one, a NaN and values out of order.
     const P: [f64; 12] =
@@ -215,6 +261,27 @@ mod tests {
             assert_eq!((adjusted.of(0.01), adjusted.of(0.001)), (first, last), "{method:?}");
             assert_eq!(adjusted.of(0.5), 1.0);
             assert!(adjusted.of(f64::NAN).is_nan());
+        }
+    }
+
+    #[test]
+    fn buckets_sort_as_comparisons_do() {
+        let mut rng = Rng::new(3, 0);
+        for n in [1, FEW - 1, FEW, 1000, 20_000] {
+            for shape in 0..4 {
+                let mut p_values: Vec<f64> = (0..n)
+                    .map(|i| match shape {
+                        0 => rng.uniform(),
+                        1 => rng.uniform().powi(40),
+                        2 => rng.below(3) as f64 / 2.0,
+                        _ if i % 2 == 0 => 1.0,
+                        _ => rng.uniform() * 1e-300,
+                    })
+                    .collect();
+                let got = ascending(p_values.clone());
+                sort(&mut p_values);
+                assert_eq!(got, p_values, "n {n}, shape {shape}");
+            }
         }
     }
 

@@ -59,7 +59,7 @@ impl RowLog {
         values: &[f64],
         table: &'a mut RowTable,
     ) -> RowFunction<'a> {
-        RowFunction::new(&self.normalize, self.log, self.normalize.total(indices, values), table)
+        self.row_of_total(self.normalize.total(indices, values), table)
     }
 
     /// The value that `x` becomes in a row of this total.
@@ -67,14 +67,12 @@ impl RowLog {
         self.log.value(self.normalize.scaled_or_left(x, total))
     }
 
-    /// The function of a row of counts.
-    pub(crate) fn row_of_counts<'a>(
+    /// The function of a row of this total.
+    pub(crate) fn row_of_total<'a>(
         &'a self,
-        indices: &[u16],
-        counts: &[u16],
+        total: f64,
         table: &'a mut RowTable,
     ) -> RowFunction<'a> {
-        let total = self.normalize.total_of_counts(indices, counts);
         RowFunction::new(&self.normalize, self.log, total, table)
     }
 }
