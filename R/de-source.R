@@ -58,15 +58,40 @@ de_source.Seurat <- function(x, layer, use_raw, what, call) {
   refuse_raw(use_raw, call)
   assay <- SeuratObject::DefaultAssay(x)
   layer <- layer %||% if (what == "counts") "counts" else "data"
+  matrix <- seurat_matrix(x, assay, layer, call)
+  cells <- colnames(matrix)
+  columns <- x[[]][match(cells, colnames(x)), , drop = FALSE]
+  source <- matrix_source(matrix, columns, layer, call)
+  source$groups <- SeuratObject::Idents(x)[cells]
+  source$var <- \() as.data.frame(x[[assay]][[]])[source$genes, , drop = FALSE]
+  is_data <- layer == "data" || startsWith(layer, "data.")
+  source$plan["stored_log"] <- list(if (is_data) exp(1))
+  source
+}
+
+# The values of a layer, under its name or as the only part of one that is split, such
+# as "data.a". GetAssayData() would take "scale.data" where there is no "data".
+seurat_matrix <- function(x, assay, layer, call) {
   # The argument was renamed in SeuratObject 5.
-  which <- if (utils::packageVersion("SeuratObject") >= "5.0.0") {
-    "layer"
+  is_new <- utils::packageVersion("SeuratObject") >= "5.0.0"
+  layers <- if (is_new) {
+    getExportedValue("SeuratObject", "Layers")(x[[assay]])
   } else {
-    "slot"
+    c("counts", "data", "scale.data")
   }
-  args <- set_names(list(x, assay, layer), c("object", "assay", which))
-  matrix <- do.call(SeuratObject::GetAssayData, args)
-  if (!length(matrix)) {
+  parts <- layers[startsWith(layers, paste0(layer, "."))]
+  name <- if (layer %in% layers) layer else parts
+  if (length(name) > 1) {
+    abort_split(assay, layer, parts, call)
+  }
+  if (length(name)) {
+    args <- set_names(
+      list(x, assay, name),
+      c("object", "assay", if (is_new) "layer" else "slot")
+    )
+    matrix <- do.call(SeuratObject::GetAssayData, args)
+  }
+  if (!length(name) || !length(matrix)) {
     scoom_abort(
       c(
         "The assay {.val {assay}} has no {.val {layer}}.",
@@ -78,12 +103,32 @@ de_source.Seurat <- function(x, layer, use_raw, what, call) {
       call = call
     )
   }
-  columns <- x[[]]
-  source <- matrix_source(matrix, columns, layer, call)
-  source$groups <- SeuratObject::Idents(x)
-  source$var <- \() as.data.frame(x[[assay]][[]])
-  source$plan["stored_log"] <- list(if (layer == "data") exp(1))
-  source
+  n_missing <- ncol(x) - ncol(matrix)
+  if (n_missing > 0) {
+    scoom_inform(
+      c(
+        i = "{format_count(n_missing)} {cli::qty(n_missing)}cell{?s} that {.val {name}} does not hold {cli::qty(n_missing)}{?is/are} left out."
+      ),
+      class = "cells_left_out"
+    )
+  }
+  matrix
+}
+
+abort_split <- function(assay, layer, parts, call) {
+  joined <- c("counts", "data", "scale.data")
+  named <- if (!layer %in% joined) paste0(", layers = \"", layer, "\"")
+  join <- paste0("SeuratObject::JoinLayers(x", named, ")")
+  scoom_abort(
+    c(
+      "The assay {.val {assay}} has {.val {layer}} in {length(parts)} layers.",
+      x = "They are {.val {parts}}.",
+      i = "{.code x <- {join}} makes one of them; or name one as {.arg layer}."
+    ),
+    class = "layers_split",
+    call = call,
+    layers = parts
+  )
 }
 
 #' @export

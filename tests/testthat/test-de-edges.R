@@ -235,6 +235,88 @@ test_that("objects of other packages take every option", {
   )
 })
 
+# A Seurat object of the installed version, with its logarithms and two samples.
+seurat_of_samples <- function() {
+  data <- small_matrix()
+  counts <- methods::as(data$counts, "CsparseMatrix")
+  samples <- rep(c("a", "b", "b"), 20)
+  object <- suppressWarnings(SeuratObject::CreateSeuratObject(
+    counts,
+    meta.data = data.frame(
+      group = data$groups,
+      sample = samples,
+      row.names = colnames(counts)
+    )
+  ))
+  values <- log1p(counts * 1.5)
+  SeuratObject::SetAssayData(object, "data", new.data = values)
+}
+
+test_that("layers of Seurat 5 that are split are joined first, or taken one by one", {
+  skip_if_not_installed("SeuratObject", "5.0.0")
+  object <- seurat_of_samples()
+  parts <- object
+  parts[["RNA"]] <- split(parts[["RNA"]], f = parts$sample)
+  find <- \(x, ...) {
+    columns <- unclass(suppressMessages(
+      find_markers(x, "group", method = "t-test", ...),
+      classes = "scoom_message_cells_left_out"
+    ))
+    columns[names(columns)]
+  }
+  expect_error(find(parts), "JoinLayers", class = "scoom_error_layers_split")
+  expect_error(
+    pseudobulk(parts, "sample"),
+    "counts.b",
+    class = "scoom_error_layers_split"
+  )
+  joined <- getExportedValue("SeuratObject", "JoinLayers")(parts)
+  expect_equal(find(joined), find(object))
+  expect_identical(
+    suppressMessages(pseudobulk(joined, "sample")),
+    suppressMessages(pseudobulk(object, "sample"))
+  )
+  # One part has some of the cells, and is all of what is left of them.
+  of_b <- colnames(object)[object$sample == "b"]
+  want <- find(object[, of_b])
+  expect_message(
+    find_markers(parts, "group", layer = "data.b"),
+    "20 cells",
+    class = "scoom_message_cells_left_out"
+  )
+  expect_equal(find(parts, layer = "data.b"), want)
+  expect_equal(find(parts[, of_b]), want)
+  expect_identical(
+    suppressMessages(pseudobulk(parts, "group", layer = "counts.b"))$counts,
+    suppressMessages(pseudobulk(object[, of_b], "group"))$counts
+  )
+})
+
+test_that("layers that a Seurat object lacks are errors, whatever it has besides", {
+  skip_if_not_installed("SeuratObject")
+  object <- seurat_of_samples()
+  expect_error(
+    find_markers(object, "group", layer = "spliced"),
+    "spliced",
+    class = "scoom_error_layer_missing"
+  )
+  expect_error(
+    find_markers(object, "group", layer = "scale.data"),
+    class = "scoom_error_layer_missing"
+  )
+  skip_if_not_installed("SeuratObject", "5.0.0")
+  # Values that are scaled are not taken for logarithms.
+  counts <- methods::as(small_matrix()$counts, "CsparseMatrix")
+  object <- SeuratObject::CreateSeuratObject(counts)
+  scaled <- as.matrix(counts) - 0.5
+  object <- SeuratObject::SetAssayData(object, "scale.data", new.data = scaled)
+  expect_error(
+    find_markers(object, rep(1:2, 30)),
+    "NormalizeData",
+    class = "scoom_error_layer_missing"
+  )
+})
+
 test_that("features are chosen by a function of the table of genes", {
   x <- log_chain(open_example())
   find <- \(...) {
