@@ -120,7 +120,8 @@
 #' @param latent Covariates for `method = "lr"`: names of columns of the cells, or a named list of
 #'   vectors with a value for each cell. `NULL`: none.
 #' @param layer A layer (an assay of a SingleCellExperiment) to test instead of the
-#'   default matrix.
+#'   default matrix. Of a layer of Seurat 5 that is split, one part may be named; all are tested
+#'   after `SeuratObject::JoinLayers()`.
 #' @param use_raw Test `raw`.
 #' @param features Genes to test, by name, position or logical; negative positions leave
 #'   out. Or a function that takes the data frame of the genes (`var`; its row names are the
