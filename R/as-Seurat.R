@@ -248,26 +248,6 @@ seurat_genes <- function(names, call) {
   unique_names(names, "gene", call)
 }
 
-unique_names <- function(names, what, call) {
-  if (!anyDuplicated(names)) {
-    return(names)
-  }
-  repeated <- unique(names[duplicated(names)])
-  scoom_warn(
-    c(
-      "Seurat needs unique names of {what}s: repeated ones get a suffix.",
-      x = paste(
-        "{length(repeated)} name{?s} occur{?s/} more than once, such as",
-        "{.val {head_of(repeated, 3)}}."
-      )
-    ),
-    class = "duplicate_names",
-    call = call,
-    names = repeated
-  )
-  make.unique(names)
-}
-
 seurat_frame <- function(x, margin, mapping, names, call) {
   frame <- view_frame(x, margin, call)
   new_frame(set_names(unclass(frame)[mapping], names(mapping)), names)

@@ -468,3 +468,24 @@ group_factor <- function(values, label, call) {
   }
   groups
 }
+
+# Names with suffixes where they repeat, and a warning.
+unique_names <- function(names, what, call) {
+  if (!anyDuplicated(names)) {
+    return(names)
+  }
+  repeated <- unique(names[duplicated(names)])
+  scoom_warn(
+    c(
+      "Names of {what}s have to be unique here: repeated ones get a suffix.",
+      x = paste(
+        "{length(repeated)} name{?s} occur{?s/} more than once, such as",
+        "{.val {head_of(repeated, 3)}}."
+      )
+    ),
+    class = "duplicate_names",
+    call = call,
+    names = repeated
+  )
+  make.unique(names)
+}

@@ -75,7 +75,8 @@ bootstrap_markers <- function(
   check_bootstrap_options(options, call)
   source <- de_source(x, layer, use_raw, "tested", call)
   tell_choices(x, layer, use_raw)
-  source$genes <- unique_genes(source$genes, call)
+  # Draws are put together by the names of genes.
+  source$genes <- unique_names(source$genes, "gene", call)
   source$plan <- settle_log(source, call)
   group <- source_groups(source, group_by, call)
   drawing <- sampling_groups(by, source$column, source$n_cells, call)
@@ -124,24 +125,6 @@ check_bootstrap_options <- function(options, call) {
       argument = name
     )
   }
-}
-
-# Draws are put together by the names of genes.
-unique_genes <- function(genes, call) {
-  twice <- unique(genes[duplicated(genes)])
-  if (!length(twice)) {
-    return(genes)
-  }
-  scoom_warn(
-    c(
-      "Names that stand for several genes get a suffix.",
-      x = "{counted(length(twice), 'name')} {cli::qty(length(twice))}{?does/do}, such as {.val {head_of(twice, 3)}}."
-    ),
-    class = "duplicate_names",
-    call = call,
-    names = twice
-  )
-  make.unique(genes)
 }
 
 # Seeds of the replicates: neighbouring seeds share none.

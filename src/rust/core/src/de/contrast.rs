@@ -281,7 +281,7 @@ impl Contrasts {
 
     /// Adds up what is known of each part to that of each side, in the order of
     /// parts.
-    pub(super) fn sides<T: Copy>(
+    pub(super) fn sides<T: Copy + PartialEq>(
         &self,
         parts: &[T],
         empty: T,
@@ -471,8 +471,9 @@ fn invalid(what: &str) -> Error {
 }
 
 /// For each item the merge of all others, in their order: never a total from
-/// which the item is subtracted, so that nothing cancels.
-pub(super) fn all_but_each<T: Copy>(
+/// which the item is subtracted, so that nothing cancels. That of `empty` items is one and
+/// the same.
+pub(super) fn all_but_each<T: Copy + PartialEq>(
     items: &[T],
     empty: T,
     merge: impl Fn(T, T) -> T,
@@ -484,10 +485,15 @@ pub(super) fn all_but_each<T: Copy>(
         out.push(before);
         before = merge(before, item);
     }
+    let total = before;
     let mut after = empty;
     for (slot, &item) in out.iter_mut().zip(items).rev() {
-        *slot = merge(*slot, after);
-        after = merge(item, after);
+        if item == empty {
+            *slot = total;
+        } else {
+            *slot = merge(*slot, after);
+            after = merge(item, after);
+        }
     }
 }
 

@@ -397,15 +397,34 @@ impl<A: Accumulate> GroupTable<A> {
     /// # Panics
     /// If the slice has no such genes.
     pub fn gather(&self, genes: Range<usize>, out: &mut Vec<A>) {
+        self.gather_from(genes, out, |tile, span| tile.each(span));
+    }
+
+    /// Whether all accumulators are of the smaller form.
+    pub(super) fn is_quick(&self) -> bool {
+        self.tiles.iter().all(GroupTile::is_quick)
+    }
+
+    /// [`gather`](Self::gather) where they are.
+    pub(super) fn gather_quick(&self, genes: Range<usize>, out: &mut Vec<A::Quick>) {
+        self.gather_from(genes, out, |tile, span| tile.each_quick(span));
+    }
+
+    fn gather_from<'t, T: Copy + Default, I: Iterator<Item = T>>(
+        &'t self,
+        genes: Range<usize>,
+        out: &mut Vec<T>,
+        of_tile: impl Fn(&'t GroupTile<A>, Range<usize>) -> I,
+    ) {
         assert!(genes.end <= self.n_genes, "genes of the slice");
         let per_tile = |tile: &GroupTile<A>| tile.len().checked_div(self.n_genes).unwrap_or(0);
         let n_groups: usize = self.tiles.iter().map(per_tile).sum();
         out.clear();
-        out.resize(genes.len() * n_groups, A::default());
+        out.resize(genes.len() * n_groups, T::default());
         let slots = self.tiles.iter().flat_map(|tile| (0..per_tile(tile)).map(move |s| (tile, s)));
         for (group, (tile, slot)) in slots.enumerate() {
             let first = slot * self.n_genes;
-            let own = tile.each(first + genes.start..first + genes.end);
+            let own = of_tile(tile, first + genes.start..first + genes.end);
             let mut at = group;
             own.for_each(|accumulator| {
                 out[at] = accumulator;

@@ -219,6 +219,18 @@ impl<A: Accumulate> GroupTile<A> {
         cells.iter().copied().chain(quick.iter().map(A::unpack)).chain(none)
     }
 
+    /// Whether its accumulators are of the smaller form, or none were made.
+    pub(super) fn is_quick(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// [`each`](Self::each) where it is.
+    pub(super) fn each_quick(&self, span: Range<usize>) -> impl Iterator<Item = A::Quick> {
+        let quick = self.quick.get(span.clone()).unwrap_or(&[]);
+        let none = std::iter::repeat_n(A::Quick::default(), span.len() - quick.len());
+        quick.iter().copied().chain(none)
+    }
+
     /// An accumulator, without what waits.
     #[inline]
     pub(super) fn at(&self, at: usize) -> A {

@@ -143,6 +143,7 @@ pub struct MarkerTable {
 #[derive(Debug)]
 pub struct TableBuilder {
     options: TableOptions,
+    n_genes: usize,
     columns: Vec<Mutex<Column>>,
     /// For each column a key past which no row can stay. It only falls, so a
     /// reader who sees an earlier one keeps some rows too many for a while.
@@ -152,7 +153,7 @@ pub struct TableBuilder {
 /// One comparison.
 #[derive(Debug, Default)]
 struct Column {
-    /// The p-value of each gene, if they are adjusted.
+    /// The p-value of each gene, if they are adjusted and some are known.
     p_values: Vec<f64>,
     kept: Vec<Kept>,
     /// Rows at which those that cannot stay are dropped.
@@ -184,14 +185,14 @@ impl TableBuilder {
             return Err(Error::InvalidInput { argument: "n_adjust", message });
         }
         let column = || Column {
-            p_values: vec![f64::NAN; if options.adjustment.is_some() { n_genes } else { 0 }],
+            p_values: Vec::new(),
             kept: Vec::new(),
             limit: options.n_genes.map_or(usize::MAX, |n| (2 * n).max(64)),
             last: None,
         };
         let columns = (0..n_comparisons).map(|_| Mutex::new(column())).collect();
         let last_keys = (0..n_comparisons).map(|_| AtomicU64::new(u64::MAX)).collect();
-        Ok(TableBuilder { options, columns, last_keys })
+        Ok(TableBuilder { options, n_genes, columns, last_keys })
     }
 
     /// Adds the rows of genes from `first` on: all comparisons of the first gene,
@@ -340,7 +341,9 @@ impl<'t> RowBatch<'t> {
         let table = self.table;
         for (comparison, (column, kept)) in table.columns.iter().zip(&mut self.kept).enumerate() {
             let mut column = column.lock().unwrap_or_else(PoisonError::into_inner);
-            if !column.p_values.is_empty() {
+            if !self.p_values.is_empty() {
+                // Made by whoever needs it first, so that not one thread makes all.
+                column.p_values.resize(table.n_genes, f64::NAN);
                 column.p_values[self.genes.clone()]
                     .copy_from_slice(&self.p_values[comparison * n_genes..][..n_genes]);
             }
