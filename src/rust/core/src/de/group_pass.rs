@@ -397,7 +397,7 @@ impl<A: Accumulate> GroupTable<A> {
     /// # Panics
     /// If the slice has no such genes.
     pub fn gather(&self, genes: Range<usize>, out: &mut Vec<A>) {
-        self.gather_from(genes, out, |tile, span| tile.each(span));
+        self.gather_from(genes, out, GroupTile::each);
     }
 
     /// Whether all accumulators are of the smaller form.
@@ -407,7 +407,7 @@ impl<A: Accumulate> GroupTable<A> {
 
     /// [`gather`](Self::gather) where they are.
     pub(super) fn gather_quick(&self, genes: Range<usize>, out: &mut Vec<A::Quick>) {
-        self.gather_from(genes, out, |tile, span| tile.each_quick(span));
+        self.gather_from(genes, out, GroupTile::each_quick);
     }
 
     fn gather_from<'t, T: Copy + Default, I: Iterator<Item = T>>(

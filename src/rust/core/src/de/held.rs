@@ -198,7 +198,7 @@ impl NullaryFnOnce for Narrow<'_> {
         let wrong: u32 = values.iter().zip(&counts[start..]).map(differ).sum();
         let all_columns = columns.iter().fold(0, |all, &column| all | column);
         genes.extend(columns.iter().map(|&column| column as u16));
-        wrong == 0 && all_columns <= u32::from(u16::MAX)
+        wrong == 0 && u16::try_from(all_columns).is_ok()
     }
 }
 
