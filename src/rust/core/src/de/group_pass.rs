@@ -169,7 +169,7 @@ impl<'g, A: Accumulate> GroupPass<'g, A> {
                     let mut part = parts[t].lock().unwrap_or_else(PoisonError::into_inner);
                     let n_groups = self.groups_of(t).len();
                     part.become_part(&tiles[t], n_groups, genes.len(), |form, row| {
-                        self.add_counts(form, &genes, row);
+                        self.add_counts(form, &genes, row)
                     });
                     Ok(())
                 },
@@ -250,6 +250,17 @@ fn push_counts<A: Accumulate>(
     }
 }
 
+/// How many genes, which are in order, lie below `end`: few more are looked at, since rows come
+/// from beyond the caches.
+fn n_below(genes: &[u16], end: usize) -> usize {
+    let is_below = |&gene: &u16| usize::from(gene) < end;
+    let mut most = 64;
+    while genes.get(most).is_some_and(is_below) {
+        most *= 2;
+    }
+    genes[..most.min(genes.len())].partition_point(is_below)
+}
+
 impl<A: Accumulate> GroupPass<'_, A> {
     /// Adds the rows of counts that belong to the tile's groups, or lets them wait.
     fn fold_counts(&self, rows: &CountRows, owned: &Range<usize>, partial: &mut GroupTile<A>) {
@@ -271,28 +282,26 @@ impl<A: Accumulate> GroupPass<'_, A> {
         }
     }
 
-    /// Adds a row of counts to the accumulators of its group for the genes `part`.
-    fn add_counts(&self, form: Form<'_, A>, part: &Range<usize>, row: CountRow) {
-        let CountRow { total, genes, counts, .. } = row;
-        let (mut within, first_gene) = (0..genes.len(), part.start);
-        if part.len() < self.genes.len() {
-            let before = |end: usize| genes.partition_point(|&gene| usize::from(gene) < end);
-            within = before(part.start)..before(part.end);
-        }
+    /// Adds a row of counts to the accumulators of its group for the genes `part`: as many of its
+    /// first entries as are returned. Genes are in order where the part is not all.
+    fn add_counts(&self, form: Form<'_, A>, part: &Range<usize>, row: CountRow) -> usize {
+        let n =
+            if part.end < self.genes.end { n_below(row.genes, part.end) } else { row.genes.len() };
         // Rows from another process may be anything.
-        let (genes_within, counts_within) = (genes.get(within.clone()), counts.get(within));
-        let entries = (genes_within.unwrap_or_default(), counts_within.unwrap_or_default());
+        let counts = row.counts.get(..n).unwrap_or_default();
+        let entries = (row.genes.get(..n).unwrap_or_default(), counts);
         match &self.log {
             None => {
-                push_counts(form, first_gene, entries, |count| {
+                push_counts(form, part.start, entries, |count| {
                     (f64::from(count), f64::from(count))
                 });
             }
             Some(log) => TABLE.with_borrow_mut(|table| {
-                let mut function = log.row_of_total(total, table);
-                push_counts(form, first_gene, entries, |count| function.count(count));
+                let mut function = log.row_of_total(row.total, table);
+                push_counts(form, part.start, entries, |count| function.count(count));
             }),
         }
+        n
     }
 
     /// Adds the rows of a tile that wait.

@@ -29,6 +29,9 @@ pub struct GroupTile<A: Accumulate> {
     rows: u32,
     /// By range; a row goes by the place of its group in the tile.
     waiting: Vec<CountRows>,
+    /// Of a part: how much of each row went to the parts before.
+    #[serde(skip)]
+    taken: Vec<u32>,
 }
 
 /// What a row is added to: the accumulators of its group.
@@ -39,7 +42,8 @@ pub(super) enum Form<'t, A: Accumulate> {
 
 impl<A: Accumulate> GroupTile<A> {
     pub(super) fn new(len: usize) -> Self {
-        GroupTile { len, quick: Vec::new(), cells: Vec::new(), rows: 0, waiting: Vec::new() }
+        let (quick, cells, waiting, taken) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        GroupTile { len, quick, cells, rows: 0, waiting, taken }
     }
 
     /// Number of accumulators.
@@ -108,33 +112,42 @@ impl<A: Accumulate> GroupTile<A> {
 
     /// Adds the rows that wait, range by range, with `add`, to the `n_genes` accumulators of
     /// each group: the sums are those of rows that never waited.
-    pub(super) fn settle(&mut self, n_genes: usize, add: impl FnMut(Form<'_, A>, CountRow)) {
+    pub(super) fn settle(
+        &mut self,
+        n_genes: usize,
+        add: impl FnMut(Form<'_, A>, CountRow) -> usize,
+    ) {
         let ranges = std::mem::take(&mut self.waiting);
-        self.add_rows(&ranges, n_genes, add);
+        self.add_rows(&ranges, &mut Vec::new(), n_genes, add);
     }
 
-    /// Makes this one what `whole`, of which all rows wait, comes to in `n_genes` of its genes,
-    /// to which `add` keeps.
+    /// Makes this one what `whole`, of which all rows wait, comes to in the next `n_genes` of its
+    /// genes, to which `add` keeps.
     pub(super) fn become_part(
         &mut self,
         whole: &Self,
         n_groups: usize,
         n_genes: usize,
-        add: impl FnMut(Form<'_, A>, CountRow),
+        add: impl FnMut(Form<'_, A>, CountRow) -> usize,
     ) {
         self.len = n_groups * n_genes;
         self.quick.clear();
         self.rows = 0;
-        self.add_rows(&whole.waiting, n_genes, add);
+        let mut taken = std::mem::take(&mut self.taken);
+        self.add_rows(&whole.waiting, &mut taken, n_genes, add);
+        self.taken = taken;
     }
 
+    /// Adds what was not taken of the rows with `add`, which says how much it takes.
     fn add_rows(
         &mut self,
         ranges: &[CountRows],
+        taken: &mut Vec<u32>,
         n_genes: usize,
-        mut add: impl FnMut(Form<'_, A>, CountRow),
+        mut add: impl FnMut(Form<'_, A>, CountRow) -> usize,
     ) {
         let n_rows: usize = ranges.iter().map(CountRows::len).sum();
+        taken.resize(n_rows, 0);
         if n_rows == 0 || n_genes == 0 {
             return;
         }
@@ -148,14 +161,23 @@ impl<A: Accumulate> GroupTile<A> {
         let mut sums = GroupTile::<A>::new(n_genes);
         for slot in 0..self.len / n_genes {
             let at = slot * n_genes;
+            let mut rest = taken.as_mut_slice();
             for waiting in ranges {
-                let own = waiting.iter().filter(|row| row.number == slot);
+                let (of_range, later) = rest.split_at_mut(waiting.len());
+                rest = later;
+                let own = waiting.iter().zip(of_range).filter(|(row, _)| row.number == slot);
                 if rows.is_some() && self.quick.len() == at {
                     self.quick.resize(at + n_genes, A::Quick::default());
-                    own.for_each(|row| add(Form::Quick(&mut self.quick[at..]), row));
+                    own.for_each(|(row, taken)| {
+                        let form = Form::Quick(&mut self.quick[at..]);
+                        *taken += add(form, row.past(*taken as usize)) as u32;
+                    });
                 } else {
                     sums.reset();
-                    own.for_each(|row| add(sums.for_counts(0, n_genes), row));
+                    own.for_each(|(row, taken)| {
+                        let form = sums.for_counts(0, n_genes);
+                        *taken += add(form, row.past(*taken as usize)) as u32;
+                    });
                     self.add(at, &sums);
                 }
             }

@@ -82,6 +82,15 @@ pub(super) struct CountRow<'r> {
     pub(super) counts: &'r [u16],
 }
 
+impl CountRow<'_> {
+    /// The row without its first `n` entries.
+    #[must_use]
+    pub(super) fn past(self, n: usize) -> Self {
+        let genes = self.genes.get(n..).unwrap_or_default();
+        CountRow { genes, counts: self.counts.get(n..).unwrap_or_default(), ..self }
+    }
+}
+
 /// Rows of counts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct CountRows {

@@ -279,22 +279,26 @@ fn test_known<K: Known>(
                 w.tests.fill(&w.sides, contrasts);
                 test.briefs(w.tests.summaries.iter().copied(), &mut w.briefs)
             };
-            for (comparison, strata) in contrasts.comparisons().iter().enumerate() {
-                if brief {
-                    let number = w.tests.of_stratum[comparison] as usize;
-                    if !rows.wants(w.briefs.statistics[number]) {
-                        rows.skip(w.briefs.p_values[number]);
-                        continue;
-                    }
-                }
-                w.strata.clear();
-                w.strata.extend(strata.clone().map(|at| w.sides.stratum(contrasts, at)));
-                let mut row = test.row(&w.strata);
+            let Workspace { sides, tests, briefs, strata, replicates, .. } = w;
+            let mut row = |comparison: usize| {
+                strata.clear();
+                let own = contrasts.comparisons()[comparison].clone();
+                strata.extend(own.map(|at| sides.stratum(contrasts, at)));
+                let mut row = test.row(strata);
                 if let Some(plan) = &plan {
-                    row.replicates =
-                        Some(Box::new(plan.of(comparison, row.log2_fc, &mut w.replicates)));
+                    row.replicates = Some(Box::new(plan.of(comparison, row.log2_fc, replicates)));
                 }
-                rows.push(row);
+                row
+            };
+            if brief {
+                let of_test = |&test: &u32| {
+                    (briefs.statistics[test as usize], briefs.p_values[test as usize])
+                };
+                rows.push_briefs(tests.of_stratum.iter().map(of_test), row);
+            } else {
+                for comparison in 0..contrasts.n_comparisons() {
+                    rows.push(row(comparison));
+                }
             }
             Ok(())
         },

@@ -276,7 +276,7 @@ pub(super) struct RowBatch<'t> {
     /// Where the next row belongs.
     gene: usize,
     comparison: usize,
-    /// All genes of the first comparison, of the second ...; empty unless adjusted.
+    /// All comparisons of the first gene, of the second ...; empty unless adjusted.
     p_values: Vec<f64>,
     /// By comparison.
     kept: Vec<Vec<Kept>>,
@@ -300,12 +300,29 @@ impl<'t> RowBatch<'t> {
 
     /// Adds the next row.
     pub(super) fn push(&mut self, row: Row) {
+        let comparison = self.comparison;
+        self.keep(comparison, row);
+        self.comparison += 1;
+        if self.comparison == self.kept.len() {
+            (self.gene, self.comparison) = (self.gene + 1, 0);
+        }
+    }
+
+    /// Adds the row of a comparison of the current gene.
+    fn keep(&mut self, comparison: usize, row: Row) {
+        let place = self.place(comparison);
+        if let Some(slot) = self.p_values.get_mut(place) {
+            *slot = row.p_value;
+        }
         let key = self.table.options.order.key(&row);
-        let (p_value, comparison) = (row.p_value, self.comparison);
-        if self.reaches(key) && self.table.options.may_stay(&row) {
+        if self.reaches(comparison, key) && self.table.options.may_stay(&row) {
             self.kept[comparison].push(Kept { key, gene: self.gene as u32, row });
         }
-        self.skip(p_value);
+    }
+
+    /// Where the p-value of a comparison of the current gene belongs.
+    fn place(&self, comparison: usize) -> usize {
+        (self.gene - self.genes.start) * self.kept.len() + comparison
     }
 
     /// Whether some rows are decided by their statistic alone.
@@ -314,38 +331,43 @@ impl<'t> RowBatch<'t> {
         options.order == Order::Statistic && options.n_genes.is_some()
     }
 
-    /// Whether the next row might stay with this statistic.
-    pub(super) fn wants(&self, statistic: f64) -> bool {
-        self.reaches(descending(statistic))
-    }
-
-    /// Leaves out the next row, but for its p-value.
-    pub(super) fn skip(&mut self, p_value: f64) {
-        let at = self.comparison * self.genes.len() + (self.gene - self.genes.start);
-        if let Some(slot) = self.p_values.get_mut(at) {
+    /// Adds all rows of a gene by the statistics and p-values of its comparisons; `row` makes
+    /// the few that might stay.
+    pub(super) fn push_briefs(
+        &mut self,
+        briefs: impl Iterator<Item = (f64, f64)> + Clone,
+        mut row: impl FnMut(usize) -> Row,
+    ) {
+        let first = self.place(0);
+        let p_values = self.p_values.get_mut(first..).unwrap_or_default();
+        for (slot, (_, p_value)) in p_values.iter_mut().zip(briefs.clone()) {
             *slot = p_value;
         }
-        self.comparison += 1;
-        if self.comparison == self.kept.len() {
-            (self.gene, self.comparison) = (self.gene + 1, 0);
+        for (comparison, (statistic, _)) in briefs.enumerate() {
+            if self.reaches(comparison, descending(statistic)) {
+                self.keep(comparison, row(comparison));
+            }
         }
+        self.gene += 1;
     }
 
-    fn reaches(&self, key: u64) -> bool {
-        key <= self.table.last_keys[self.comparison].load(Ordering::Relaxed)
+    fn reaches(&self, comparison: usize, key: u64) -> bool {
+        key <= self.table.last_keys[comparison].load(Ordering::Relaxed)
     }
 
     /// Hands everything to the table.
     pub(super) fn deliver(&mut self) {
-        let n_genes = self.genes.len();
+        let n_comparisons = self.kept.len();
         let table = self.table;
         for (comparison, (column, kept)) in table.columns.iter().zip(&mut self.kept).enumerate() {
             let mut column = column.lock().unwrap_or_else(PoisonError::into_inner);
             if !self.p_values.is_empty() {
                 // Made by whoever needs it first, so that not one thread makes all.
                 column.p_values.resize(table.n_genes, f64::NAN);
-                column.p_values[self.genes.clone()]
-                    .copy_from_slice(&self.p_values[comparison * n_genes..][..n_genes]);
+                let own = self.p_values[comparison..].iter().step_by(n_comparisons);
+                for (slot, &p_value) in column.p_values[self.genes.clone()].iter_mut().zip(own) {
+                    *slot = p_value;
+                }
             }
             let last = column.last;
             let stays = |kept: &Kept| last.is_none_or(|last| (kept.key, kept.gene) < last);
