@@ -56,7 +56,7 @@ const MAX_TILES: usize = 64;
 const CACHED: usize = 4 << 20;
 
 /// Bytes of accumulators that are made at a time of rows that wait.
-const PART: usize = 256 << 20;
+const PART: usize = 384 << 20;
 
 /// Accumulates the genes of a slice for all groups. A tile owns some groups and
 /// visits their rows alone.
