@@ -137,3 +137,24 @@ test_that("close_all() of hdf5r and h5closeAll() of rhdf5 leave objects working"
   ))
   expect_match(said, "open", all = FALSE)
 })
+
+test_that("error handlers that other packages give libhdf5 stay theirs", {
+  skip_unless_installed_for_processes()
+  skip_if_not_installed("hdf5r")
+  # rhdf5 would put its own in the place of that of hdf5r, so it must not be loaded.
+  said <- fresh_r(c(
+    preamble(),
+    "library(scoom)",
+    "f <- hdf5r::H5File$new(path, 'r')",
+    "x <- check()",
+    "# Looking at a group as if it were a dataset fails inside libhdf5.",
+    "stopifnot(sum(colSums(x$X)) == expected)",
+    "open <- function() hdf5r::H5File$new('nowhere.h5', 'r')",
+    "said <- tryCatch(open(), error = conditionMessage)",
+    "stopifnot(grepl('HDF5-API', said))",
+    "f$close_all()",
+    "invisible(check())",
+    "cat('theirs')"
+  ))
+  expect_match(said, "theirs", all = FALSE)
+})

@@ -258,18 +258,6 @@ test_that("names that are not unique give a warning and stay as they are", {
   expect_identical(rownames(x[, repeated]$var), repeated)
 })
 
-test_that("error handlers that other packages give libhdf5 stay theirs", {
-  skip_if_not_installed("hdf5r")
-  path <- local_example_copy()
-  file <- hdf5r::H5File$new(path, "r")
-  x <- open_h5ad(path)
-  # Looking at a group as if it were a dataset fails inside libhdf5.
-  expect_identical(sum(rowSums(x$X)), sum(colSums(x$X)))
-  expect_error(hdf5r::H5File$new("nowhere.h5", "r"), "HDF5-API")
-  file$close_all()
-  expect_identical(sum(rowSums(x$X)), sum(colSums(x$X)))
-})
-
 test_that("a file can be opened for writing while an object on it lives", {
   skip_if_not_installed("hdf5r")
   path <- local_example_copy()

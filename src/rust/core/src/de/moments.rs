@@ -307,7 +307,7 @@ fn test_known<K: Known>(
 
 /// Genes that are gathered at once, so that the pages of memory that are looked up serve them
 /// all.
-const GATHERED: usize = 64;
+const GATHERED: usize = 32;
 
 /// One thread's memory.
 #[derive(Default)]
