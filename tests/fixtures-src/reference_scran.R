@@ -84,19 +84,8 @@ index <- list(
   tables = list()
 )
 
-# Columns of doubles, one after the other, as reference_io.py writes them.
-keep <- function(name, frame) {
-  file <- paste0("scran-", name, ".bin.gz")
-  con <- gzfile(file.path(out, file), "wb", compression = 9)
-  writeBin(as.double(unlist(frame, use.names = FALSE)), con, endian = "little")
-  close(con)
-  index$tables[[name]] <<- list(
-    file = file,
-    size = 8L,
-    nrow = nrow(frame),
-    columns = names(frame)
-  )
-}
+set <- "scran"
+source(file.path(here, "reference_io.R"))
 
 # logFC and log.p.value of the first level of `group` against the second.
 compare <- function(cells, group, block = NULL, direction = "any", at = TRUE) {
@@ -161,5 +150,4 @@ for (pair in combn(types, 2, simplify = FALSE)) {
 keep("types", as.data.frame(columns, optional = TRUE))
 index$types <- types
 
-text <- jsonlite::toJSON(index, auto_unbox = TRUE, pretty = 1L)
-writeLines(text, file.path(out, "scran.json"))
+keep_index()

@@ -72,19 +72,8 @@ index <- list(
   tables = list()
 )
 
-# Columns of doubles, one after the other, as reference_io.py writes them.
-keep <- function(name, frame) {
-  file <- paste0("seurat5-", name, ".bin.gz")
-  con <- gzfile(file.path(out, file), "wb", compression = 9)
-  writeBin(as.double(unlist(frame, use.names = FALSE)), con, endian = "little")
-  close(con)
-  index$tables[[name]] <<- list(
-    file = file,
-    size = 8L,
-    nrow = nrow(frame),
-    columns = names(frame)
-  )
-}
+set <- "seurat5"
+source(file.path(here, "reference_io.R"))
 
 numbers <- function(table, gene = rownames(table)) {
   cbind(gene = match(gene, genes), table)
@@ -120,5 +109,4 @@ keep("all", frame)
 index$columns <- names(all)
 index$clusters <- clusters
 
-text <- jsonlite::toJSON(index, auto_unbox = TRUE, pretty = 1L)
-writeLines(text, file.path(out, "seurat5.json"))
+keep_index()
