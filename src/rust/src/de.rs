@@ -269,8 +269,8 @@ fn rs_de_wilcoxon(plan: Robj, args: Robj, ctx: Robj, mode: Robj) -> Robj {
         let options = table_options(&args)?;
         let (source, view, groups) = (plan.source(), plan.view(), contrasts.groups());
         with_ctx(&ctx, |ctx| {
-            let finish = |values: GeneMajor, ctx: &Ctx| {
-                Ok(marker_table(&contrasts, &test.run(ctx, view, &values, options)?))
+            let finish = |mut values: GeneMajor, ctx: &Ctx| {
+                Ok(marker_table(&contrasts, &test.run(ctx, view, &mut values, options)?))
             };
             match Mode::from_robj(&mode)? {
                 Mode::Whole => finish(GeneMajor::read(source, view, ctx, groups, None)?, ctx),

@@ -106,7 +106,7 @@ fn main() {
     if runs("rank") {
         let (start, used) = (Instant::now(), cpu());
         let groups = contrasts.groups();
-        let values = GeneMajor::read(source, &view, &ctx, groups, None).expect("values");
+        let mut values = GeneMajor::read(source, &view, &ctx, groups, None).expect("values");
         let (read, read_cpu) = (start.elapsed().as_secs_f64(), cpu() - used);
         let test = Wilcoxon {
             contrasts: &contrasts,
@@ -116,7 +116,7 @@ fn main() {
             p_values: true,
             fold_change,
         };
-        let table = test.run(&ctx, &view, &values, options).expect("a table");
+        let table = test.run(&ctx, &view, &mut values, options).expect("a table");
         let all = start.elapsed().as_secs_f64();
         println!(
             "Wilcoxon: {all:.3} s, cpu {:.2} (reading {read:.3}, cpu {read_cpu:.2}), {} rows",

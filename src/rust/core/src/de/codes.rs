@@ -1,16 +1,15 @@
-//! Numbers for the distinct values of each row.
+//! Finds the values that a row has several times.
 //!
 //! Problem: eight bytes a value are most of what values by gene take, in memory, in the spill
 //! file and on the way. Solution: a cell has few distinct values, however it was scaled,
 //! because they come of few distinct counts; two bytes say which one.
 
-/// Gives the values of one row after the other numbers, in the order of their first
-/// appearance.
+/// Gives the distinct values of one row after the other numbers, as whoever asks says.
 #[derive(Debug, Default)]
 pub(super) struct Codes {
     /// Number of the row, from 1 on.
     row: u64,
-    /// For each count the last row that had it, and its code there (the lowest 16 bits).
+    /// For each count the last row that had it, and its number there (the lowest 32 bits).
     of_count: Vec<u64>,
     /// A table of values, found by hashing.
     of_value: Vec<Slot>,
@@ -21,7 +20,7 @@ pub(super) struct Codes {
 struct Slot {
     row: u64,
     bits: u64,
-    code: u32,
+    number: u32,
 }
 
 /// Bits of a place in the table of values.
@@ -33,56 +32,93 @@ const MOST_SLOTS: u32 = 1 << (SLOT_BITS - 1);
 /// Distinct values that any row may have; beyond them a quarter of its values.
 const FREE: u32 = 64;
 
-impl Codes {
-    /// Replaces the counts of a row by their codes: 0 for zero, and from 1 on the number of a
-    /// distinct count, which `new` is told of.
-    pub(super) fn replace_counts(&mut self, counts: &mut [u16], mut new: impl FnMut(u16)) {
-        self.row += 1;
-        self.of_count.resize(1 << u16::BITS, 0);
-        let mut n = 0;
-        for count in counts {
-            if *count == 0 {
-                continue;
-            }
-            let slot = &mut self.of_count[usize::from(*count)];
-            if *slot >> u16::BITS != self.row {
-                n += 1;
-                *slot = self.row << u16::BITS | n;
-                new(*count);
-            }
-            *count = *slot as u16;
-        }
+/// The values of a row that are not zero, by the numbers they have.
+#[derive(Debug, Default)]
+pub(super) struct NumberedRow {
+    columns: Vec<u32>,
+    numbers: Vec<u32>,
+}
+
+impl NumberedRow {
+    /// Columns and numbers, beside each other.
+    pub(super) fn parts(&self) -> (&[u32], &[u32]) {
+        (&self.columns, &self.numbers)
     }
 
-    /// Appends the codes of the values of a row: 0 for zero, and from 1 on the number of a
-    /// value, which `new` is told of. Where values hardly repeat, each is new.
-    pub(super) fn append(
+    /// Room for up to `n` values.
+    fn begin(&mut self, n: usize) {
+        self.columns.resize(n, 0);
+        self.numbers.resize(n, 0);
+    }
+
+    /// Has `n` values after all.
+    fn end(&mut self, n: usize) {
+        self.columns.truncate(n);
+        self.numbers.truncate(n);
+    }
+}
+
+impl Codes {
+    /// Numbers the counts of a row; `new` says the number of one where it first comes.
+    pub(super) fn of_counts(
         &mut self,
+        columns: &[u16],
+        counts: &[u16],
+        row: &mut NumberedRow,
+        mut new: impl FnMut(u16) -> u32,
+    ) {
+        self.row += 1;
+        self.of_count.resize(1 << u16::BITS, 0);
+        let stamp = self.row << u32::BITS;
+        row.begin(counts.len());
+        let mut n = 0;
+        for (&column, &count) in columns.iter().zip(counts) {
+            if count == 0 {
+                continue;
+            }
+            let slot = &mut self.of_count[usize::from(count)];
+            if *slot < stamp {
+                *slot = stamp | u64::from(new(count));
+            }
+            row.columns[n] = u32::from(column);
+            row.numbers[n] = *slot as u32;
+            n += 1;
+        }
+        row.end(n);
+    }
+
+    /// Numbers any values of a row. Where they hardly repeat, each is new.
+    pub(super) fn of_values(
+        &mut self,
+        columns: &[u32],
         values: &[f64],
-        codes: &mut Vec<u32>,
-        mut new: impl FnMut(f64),
+        row: &mut NumberedRow,
+        mut new: impl FnMut(f64) -> u32,
     ) {
         self.row += 1;
         self.of_value.resize(1 << SLOT_BITS, Slot::default());
-        let (mut n, mut seen, mut repeats) = (0, 0, true);
-        codes.extend(values.iter().map(|&value| {
+        row.begin(values.len());
+        let (mut n, mut n_distinct, mut repeats) = (0, 0, true);
+        for (&column, &value) in columns.iter().zip(values) {
             if value == 0.0 {
-                return 0;
+                continue;
             }
-            seen += 1;
-            repeats &= n < MOST_SLOTS && n <= FREE + seen / 4;
-            if repeats {
-                let (row, bits) = (self.row, value.to_bits());
-                let slot = self.slot(bits);
-                if slot.row == row {
-                    return slot.code;
-                }
-                *slot = Slot { row, bits, code: n + 1 };
-            }
+            row.columns[n] = column;
             n += 1;
-            new(value);
-            n
-        }));
+            repeats &= n_distinct < MOST_SLOTS && n_distinct <= FREE + n as u32 / 4;
+            row.numbers[n - 1] = if repeats {
+                let (stamp, bits) = (self.row, value.to_bits());
+                let slot = self.slot(bits);
+                if slot.row != stamp {
+                    n_distinct += 1;
+                    *slot = Slot { row: stamp, bits, number: new(value) };
+                }
+                slot.number
+            } else {
+                new(value)
+            };
+        }
+        row.end(n);
     }
 
     /// Where a value of the row is, or would be.
@@ -101,42 +137,56 @@ mod tests {
     use super::*;
     use crate::stats::random::Rng;
 
-    /// What the codes of a row stand for.
-    fn decoded(codes: &[u32], distinct: &[f64]) -> Vec<f64> {
-        let value = |&code: &u32| code.checked_sub(1).map_or(0.0, |at| distinct[at as usize]);
-        codes.iter().map(value).collect()
+    /// What the numbers of a row stand for, and how many distinct values it has.
+    fn numbered(fill: impl FnOnce(&mut NumberedRow, &mut dyn FnMut(f64) -> u32)) -> Decoded {
+        let (mut row, mut distinct) = (NumberedRow::default(), Vec::new());
+        fill(&mut row, &mut |value| {
+            distinct.push(value);
+            distinct.len() as u32 + 6
+        });
+        let (columns, numbers) = row.parts();
+        let values = numbers.iter().map(|&number| distinct[number as usize - 7]);
+        (columns.iter().copied().zip(values).collect(), distinct.len())
     }
 
+    type Decoded = (Vec<(u32, f64)>, usize);
+
     #[test]
-    fn codes_stand_for_their_values() {
+    fn numbers_stand_for_their_values() {
         let mut rng = Rng::new(8, 0);
         let mut codes = Codes::default();
         for (n_values, n_distinct) in [(0, 1), (5, 3), (4000, 7), (4000, 100), (9000, 2000)] {
             let counts: Vec<u16> =
                 (0..n_values).map(|_| rng.below(n_distinct) as u16 * 31).collect();
             let values: Vec<f64> = counts.iter().map(|&count| f64::from(count).ln_1p()).collect();
-            let (mut replaced, mut distinct) = (counts.clone(), Vec::new());
-            codes.replace_counts(&mut replaced, |count| distinct.push(f64::from(count)));
-            let replaced: Vec<u32> = replaced.into_iter().map(u32::from).collect();
-            let want: Vec<f64> = counts.iter().map(|&count| f64::from(count)).collect();
-            assert_eq!(decoded(&replaced, &distinct), want);
-            let n_counts = distinct.len();
+            let columns: Vec<u16> = (0..n_values).collect();
+            let wide: Vec<u32> = columns.iter().map(|&column| u32::from(column)).collect();
+            let all = wide.iter().copied().zip(values.clone());
+            let want: Vec<(u32, f64)> = all.filter(|entry| entry.1 != 0.0).collect();
+
+            let (got, n_counts) = numbered(|row, number| {
+                codes.of_counts(&columns, &counts, row, |count| number(f64::from(count).ln_1p()));
+            });
+            assert_eq!(got, want);
             assert!(n_counts < n_distinct as usize);
 
-            let (mut appended, mut distinct) = (vec![9], Vec::new());
-            codes.append(&values, &mut appended, |value| distinct.push(value));
-            assert_eq!(decoded(&appended[1..], &distinct), values);
+            let (got, n_found) = numbered(|row, number| {
+                codes.of_values(&wide, &values, row, number);
+            });
+            assert_eq!(got, want);
             // As many as there are, unless they are too many to be told apart.
-            assert!(n_distinct > 100 || distinct.len() == n_counts);
+            assert!(n_distinct > 100 || n_found == n_counts);
         }
     }
 
     #[test]
     fn values_that_do_not_repeat_are_all_new() {
         let values: Vec<f64> = (0..5000).map(|i| f64::from(i) - 2500.0).collect();
-        let (mut codes, mut distinct) = (Vec::new(), Vec::new());
-        Codes::default().append(&values, &mut codes, |value| distinct.push(value));
-        assert_eq!(decoded(&codes, &distinct), values);
-        assert_eq!(distinct.len(), 4999);
+        let columns: Vec<u32> = (0..5000).collect();
+        let (got, n_distinct) = numbered(|row, number| {
+            Codes::default().of_values(&columns, &values, row, number);
+        });
+        assert_eq!(n_distinct, 4999);
+        assert!(got.len() == 4999 && got.iter().all(|&(at, value)| value == values[at as usize]));
     }
 }

@@ -6,86 +6,99 @@
 //! row after row.
 
 use crate::error::{Error, Result};
+use crate::stats::rank::ZERO_KEY;
 
 /// Ordered key and group of each distinct value of each row.
 ///
 /// Memory: 12 bytes each.
 #[derive(Debug, Default)]
 pub struct Dictionary {
-    pub(super) keys: Vec<u64>,
-    pub(super) groups: Vec<u32>,
+    keys: Vec<u64>,
+    /// The group of each, or the word that an [order](super::value_order) puts in its place.
+    tags: Vec<u32>,
+    /// The bits of a tag that are the group.
+    group_mask: u32,
 }
 
-/// Levels: values of rows that come side by side. Places of rows that have fewer are unused.
-const LEVELS: u32 = 4;
+/// Levels: values of rows that come side by side. Places of rows that have fewer have
+/// the key of zero.
+const LEVELS: usize = 4;
+
+/// Rows whose values have numbers at a time.
+pub(super) const MOST_ROWS: usize = 1 << 16;
+
+/// Numbers of values past all levels begin here: before come those of the first level, of the
+/// second ...
+const BEYOND: u32 = (LEVELS * MOST_ROWS) as u32;
 
 /// Distinct values of rows as they come.
 #[derive(Debug, Default)]
 pub(super) struct DistinctValues {
-    keys: Vec<u64>,
-    rows: Vec<Row>,
-}
-
-/// A row and its distinct values.
-#[derive(Debug)]
-struct Row {
-    group: u32,
-    /// Where its values begin.
-    start: u32,
-    /// Where its values past all levels go.
-    beyond: u32,
+    /// Of each row its group and the values of its levels.
+    rows: Vec<(u32, [u64; LEVELS])>,
+    /// Values past all levels, with their groups.
+    beyond: Vec<(u64, u32)>,
+    /// Values of the last row.
+    n_of_row: usize,
 }
 
 impl DistinctValues {
-    /// Number of values.
+    /// Number of rows.
+    pub(super) fn n_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Number of values that the dictionary will have.
     pub(super) fn len(&self) -> usize {
-        self.keys.len()
+        LEVELS * self.rows.len() + self.beyond.len()
     }
 
-    /// Begins a row, and returns its number.
-    pub(super) fn begin_row(&mut self, group: u32) -> usize {
-        self.rows.push(Row { group, start: self.keys.len() as u32, beyond: 0 });
-        self.rows.len() - 1
+    /// Begins a row; at most [`MOST_ROWS`].
+    pub(super) fn begin_row(&mut self, group: u32) {
+        self.n_of_row = 0;
+        self.rows.push((group, [ZERO_KEY; LEVELS]));
     }
 
-    /// Adds a value to the row that was begun last.
-    pub(super) fn push(&mut self, key: u64) {
-        self.keys.push(key);
-    }
-
-    /// The dictionary of these values, of which there is at least one.
-    pub(super) fn dictionary(&mut self) -> Dictionary {
-        let mut n = self.rows.len() * LEVELS as usize;
-        let ends = self.rows.iter().skip(1).map(|row| row.start);
-        let ends: Vec<u32> = ends.chain([self.keys.len() as u32]).collect();
-        for (row, end) in self.rows.iter_mut().zip(&ends) {
-            row.beyond = n as u32;
-            n += (end - row.start).saturating_sub(LEVELS) as usize;
-        }
-        let first = (self.keys[0], self.rows[0].group);
-        let mut dictionary = Dictionary { keys: vec![first.0; n], groups: vec![first.1; n] };
-        for ((number, row), &end) in self.rows.iter().enumerate().zip(&ends) {
-            for (code, &key) in (1..).zip(&self.keys[row.start as usize..end as usize]) {
-                let place = self.place(number, code) as usize;
-                (dictionary.keys[place], dictionary.groups[place]) = (key, row.group);
-            }
-        }
-        dictionary
-    }
-
-    /// Where the dictionary has the value of a row that has this code.
-    #[inline]
-    pub(super) fn place(&self, row: usize, code: u32) -> u32 {
-        if code <= LEVELS {
-            (code - 1) * self.rows.len() as u32 + row as u32
+    /// Adds a value to the row that was begun last; its number.
+    pub(super) fn push(&mut self, key: u64) -> u32 {
+        let row = self.rows.len() - 1;
+        let (group, levels) = &mut self.rows[row];
+        let level = self.n_of_row;
+        self.n_of_row += 1;
+        if level < LEVELS {
+            levels[level] = key;
+            (level * MOST_ROWS + row) as u32
         } else {
-            self.rows[row].beyond + code - LEVELS - 1
+            self.beyond.push((key, *group));
+            BEYOND + (self.beyond.len() - 1) as u32
         }
+    }
+
+    /// The dictionary of these values.
+    pub(super) fn dictionary(&self) -> Dictionary {
+        let (mut keys, mut groups) = (Vec::new(), Vec::new());
+        keys.reserve_exact(self.len());
+        groups.reserve_exact(self.len());
+        for level in 0..LEVELS {
+            keys.extend(self.rows.iter().map(|row| row.1[level]));
+            groups.extend(self.rows.iter().map(|row| row.0));
+        }
+        keys.extend(self.beyond.iter().map(|value| value.0));
+        groups.extend(self.beyond.iter().map(|value| value.1));
+        Dictionary::new(keys, groups)
+    }
+
+    /// Where the dictionary has the value of a number.
+    #[inline]
+    pub(super) fn place(&self, number: u32) -> u32 {
+        let (n_rows, row) = (self.rows.len() as u32, number % MOST_ROWS as u32);
+        let of_level = number / MOST_ROWS as u32 * n_rows + row;
+        if number < BEYOND { of_level } else { LEVELS as u32 * n_rows + (number - BEYOND) }
     }
 
     pub(super) fn clear(&mut self) {
-        self.keys.clear();
         self.rows.clear();
+        self.beyond.clear();
     }
 }
 
@@ -93,8 +106,37 @@ impl DistinctValues {
 pub(super) const ENTRY: usize = 12;
 
 impl Dictionary {
+    /// A dictionary of these values and their groups.
+    pub(super) fn new(keys: Vec<u64>, groups: Vec<u32>) -> Self {
+        Dictionary { keys, tags: groups, group_mask: u32::MAX }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// The ordered key of each value.
+    pub(super) fn keys(&self) -> &[u64] {
+        &self.keys
+    }
+
+    /// The group of each value, below whatever else its tag has.
+    pub(super) fn tags(&self) -> &[u32] {
+        &self.tags
+    }
+
+    /// The group that a tag has.
+    #[inline]
+    pub(super) fn group(&self, tag: u32) -> u32 {
+        tag & self.group_mask
+    }
+
+    /// Gives each value a tag, of which the lowest bits are its group.
+    pub(super) fn set_tags(&mut self, group_bits: u32, mut tag: impl FnMut(u32) -> u32) {
+        for slot in &mut self.tags {
+            *slot = tag(*slot & self.group_mask);
+        }
+        self.group_mask = (1 << group_bits) - 1;
     }
 
     /// Bytes of a number that says which of them.
@@ -105,7 +147,7 @@ impl Dictionary {
     /// Bytes for another process.
     pub(super) fn append_to(&self, out: &mut Vec<u8>) {
         out.extend(self.keys.iter().flat_map(|key| key.to_le_bytes()));
-        out.extend(self.groups.iter().flat_map(|group| group.to_le_bytes()));
+        out.extend(self.tags.iter().flat_map(|&tag| self.group(tag).to_le_bytes()));
     }
 
     /// From the bytes of another process.
@@ -124,8 +166,8 @@ impl Dictionary {
             word.copy_from_slice(group);
             u32::from_le_bytes(word)
         });
-        let dictionary = Dictionary { keys: keys.collect(), groups: groups.collect() };
-        if dictionary.groups.iter().any(|&group| group as usize >= n_groups) {
+        let dictionary = Dictionary::new(keys.collect(), groups.collect());
+        if dictionary.tags.iter().any(|&group| group as usize >= n_groups) {
             return Err(Error::BadPartial { reason: "a piece names an unknown group".to_owned() });
         }
         Ok(dictionary)

@@ -39,6 +39,14 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// Adds a value that is not zero, and what it was before the logarithm.
+    #[inline]
+    pub fn push(&mut self, value: f64, linear: f64) {
+        self.detected += 1;
+        self.values += value;
+        self.linear += linear;
+    }
+
     /// With the sums over cells that come later.
     #[must_use]
     pub fn and(self, later: Sums) -> Sums {

@@ -22,6 +22,7 @@ use super::groups::Groups;
 use super::piece::{Layout, LoadedPiece, OFFSET, PieceView, count_genes, record_width};
 use super::spill::Spill;
 use super::turn::{REPEATS, Turner};
+use super::value_order::ValueOrder;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::matrix::Source;
@@ -187,10 +188,7 @@ impl GeneMajor {
                 Some((bytes, dictionary)) => collector.add(block, bytes, dictionary),
                 None => Ok(()),
             };
-            run.for_each(|_, slab| {
-                turner.hold(slab, log.as_ref(), groups)?;
-                if turner.is_full() { keep(&mut turner) } else { Ok(()) }
-            })?;
+            run.for_each(|_, slab| turner.take(slab, log.as_ref(), groups, keep))?;
             keep(&mut turner)?;
             turners.lock().unwrap_or_else(PoisonError::into_inner).push(turner);
             Ok(())
@@ -270,6 +268,18 @@ impl GeneMajor {
             }
         }
         Ok(collector.finish(n_vars))
+    }
+
+    /// Puts all values in one order, where they have dictionaries and memory allows it.
+    ///
+    /// # Errors
+    /// On interruption.
+    pub(super) fn put_in_order(&mut self, ctx: &Ctx) -> Result<Option<ValueOrder>> {
+        let dictionaries = self.pieces.iter_mut().map(|piece| piece.dictionary.as_mut());
+        match dictionaries.collect::<Option<Vec<_>>>() {
+            Some(mut all) => ValueOrder::of(&mut all, self.n_groups, ctx, for_pieces(ctx) / 3),
+            None => Ok(None),
+        }
     }
 
     /// Slices of genes whose spilled values can be in memory at a time; at least

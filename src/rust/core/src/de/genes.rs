@@ -8,7 +8,7 @@ use crate::error::Result;
 
 /// Genes of one task at most: enough that a task is worth its start, and that what is
 /// read for one gene serves its neighbours.
-const TASK_GENES: usize = 128;
+const TASK_GENES: usize = 256;
 
 /// Tasks of a thread at least, so that none waits long for the last one.
 const TASKS: usize = 16;

@@ -57,12 +57,7 @@ impl HeldRows {
 
 impl Held for HeldRows {
     fn clear(&mut self) {
-        let CountRows { rows, totals, ends, genes, counts } = &mut self.counts;
-        rows.clear();
-        totals.clear();
-        ends.clear();
-        genes.clear();
-        counts.clear();
+        self.counts.clear();
         self.plain.clear();
     }
 
@@ -110,11 +105,6 @@ impl CountRows {
         self.rows.len()
     }
 
-    /// Number of values.
-    pub(super) fn n_values(&self) -> usize {
-        self.counts.len()
-    }
-
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
         4 * self.genes.len() + 24 * self.rows.len()
@@ -133,21 +123,6 @@ impl CountRows {
         })
     }
 
-    /// Calls `each` with the number, the total, the columns and the counts of the rows from
-    /// the `from`th on.
-    pub(super) fn for_each_mut(
-        &mut self,
-        from: usize,
-        mut each: impl FnMut((usize, f64), &[u16], &mut [u16]),
-    ) {
-        let mut start = from.checked_sub(1).map_or(0, |last| self.ends[last]);
-        let rows = self.rows[from..].iter().zip(&self.totals[from..]);
-        for ((&number, &total), &end) in rows.zip(&self.ends[from..]) {
-            each((number, total), &self.genes[start..end], &mut self.counts[start..end]);
-            start = end;
-        }
-    }
-
     /// Appends a row under another number.
     pub(super) fn push_row(&mut self, number: usize, row: CountRow) {
         self.genes.extend_from_slice(row.genes);
@@ -157,8 +132,18 @@ impl CountRows {
         self.ends.push(self.counts.len());
     }
 
+    /// Empties it, keeping its memory.
+    pub(super) fn clear(&mut self) {
+        let CountRows { rows, totals, ends, genes, counts } = self;
+        rows.clear();
+        totals.clear();
+        ends.clear();
+        genes.clear();
+        counts.clear();
+    }
+
     /// Appends a row, unless a value is no small count or a column does not fit.
-    fn push(
+    pub(super) fn push(
         &mut self,
         position: usize,
         columns: &[u32],

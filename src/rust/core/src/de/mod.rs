@@ -7,7 +7,8 @@
 //!   them, pseudobulk takes the sums.
 //! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s that [`spill`] to disk:
 //!   rows `turn`ed around, with `codes` that say which value of a [`dictionary`] each is. They
-//!   are `gathered` gene by gene; the source of rank tests ([`wilcoxon`], `ranking`) and of [`lr`].
+//!   are `gathered` gene by gene, as words (`gathered_words`) where all values have a `value_order`;
+//!   `sorted` they are the source of rank tests ([`wilcoxon`], `ranking`), as they come that of [`lr`].
 //! * [`fold_change`], `combine`, [`replicates`]: effects, strata (blocks) made
 //!   one, samples one by one.
 //! * [`logreg`] fits models of all genes at once, [`lr`] one for each gene;
@@ -25,6 +26,7 @@ pub mod contrast;
 pub mod dictionary;
 pub mod fold_change;
 mod gathered;
+mod gathered_words;
 pub mod gene_major;
 mod genes;
 pub mod group_pass;
@@ -38,10 +40,12 @@ pub mod piece;
 mod ranking;
 pub mod replicates;
 pub mod sides;
+mod sorted;
 pub mod spill;
 pub mod table;
 pub mod ttest;
 mod turn;
+mod value_order;
 pub mod wilcoxon;
 
 pub use crate::summary::groups;

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use super::dictionary::Dictionary;
 use crate::error::{Error, Result};
+use crate::stats::rank::key_value;
 
 /// Bytes of an offset.
 pub(super) const OFFSET: usize = 4;
@@ -118,26 +119,53 @@ impl<'p> PieceView<'p> {
     /// Copies the keys and groups of `gene` to slices of its number of values.
     pub fn copy(&self, gene: usize, keys: &mut [u64], groups: &mut [u32]) {
         match (self.dictionary, self.record) {
-            (Some(dictionary), 2) => self.look_up::<2>(gene, dictionary, keys, groups),
-            (Some(dictionary), _) => self.look_up::<4>(gene, dictionary, keys, groups),
+            (Some(dictionary), 2) => self.copy_known::<2>(gene, dictionary, keys, groups),
+            (Some(dictionary), _) => self.copy_known::<4>(gene, dictionary, keys, groups),
             (None, 9) => self.copy_whole::<1>(gene, keys, groups),
             (None, 10) => self.copy_whole::<2>(gene, keys, groups),
             (None, _) => self.copy_whole::<4>(gene, keys, groups),
         }
     }
 
-    fn look_up<const WIDTH: usize>(
+    fn copy_known<const WIDTH: usize>(
         &self,
         gene: usize,
         dictionary: &Dictionary,
         keys: &mut [u64],
         groups: &mut [u32],
     ) {
+        let (known_keys, tags) = (dictionary.keys(), dictionary.tags());
         let codes = self.bytes(gene).chunks_exact(WIDTH);
         for ((key, group), code) in keys.iter_mut().zip(groups).zip(codes) {
             let code = read_word::<WIDTH>(code) as usize;
-            (*key, *group) = (dictionary.keys[code], dictionary.groups[code]);
+            (*key, *group) = (known_keys[code], dictionary.group(tags[code]));
         }
+    }
+
+    /// Copies the tags of the values of `gene` from the dictionary, which there is, and appends
+    /// the values.
+    pub(super) fn look_up(&self, gene: usize, tags: &mut [u32], values: &mut Vec<f64>) {
+        match (self.dictionary, self.record) {
+            (Some(dictionary), 2) => self.look_up_known::<2>(gene, dictionary, tags, values),
+            (Some(dictionary), _) => self.look_up_known::<4>(gene, dictionary, tags, values),
+            (None, _) => debug_assert!(false, "values without an order"),
+        }
+    }
+
+    fn look_up_known<const WIDTH: usize>(
+        &self,
+        gene: usize,
+        dictionary: &Dictionary,
+        tags: &mut [u32],
+        values: &mut Vec<f64>,
+    ) {
+        let (keys, known_tags) = (dictionary.keys(), dictionary.tags());
+        let codes = self.bytes(gene).chunks_exact(WIDTH);
+        values.extend(tags.iter_mut().zip(codes).map(|(tag, code)| {
+            let code = read_word::<WIDTH>(code) as usize;
+            *tag = known_tags[code];
+            key_value(keys[code])
+        }));
     }
 
     fn copy_whole<const WIDTH: usize>(&self, gene: usize, keys: &mut [u64], groups: &mut [u32]) {
@@ -279,7 +307,7 @@ mod tests {
         let last = n_groups as u32 - 1;
         let groups = Groups::new(vec![0, last, NONE, 0], n_groups).unwrap();
         let mut turner = Turner::new(4, repeats);
-        turner.hold(&block(), None, &groups).unwrap();
+        turner.take(&block(), None, &groups, |_| unreachable!()).unwrap();
         let (bytes, dictionary) = turner.turn(n_groups).unwrap();
         assert_eq!(dictionary.is_some(), repeats == 0);
         let dictionary = dictionary.as_ref();

@@ -13,16 +13,16 @@
 use super::combine::{Effects, Verdict, Weight};
 use super::contrast::{Contrasts, SideValues};
 use super::fold_change::{FoldChange, Sums};
-use super::gathered::Gathered;
 use super::gene_major::GeneMajor;
 use super::genes::{for_each_gene, genes_of_task};
 use super::ranking::{RankPlan, RankWork};
 use super::replicates::{ReplicatePlan, ReplicateWork};
+use super::sorted::SortedValues;
 use super::table::{MarkerTable, RowBatch, TableBuilder, TableOptions};
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::stats::dist::{Alternative, PValue, normal_p_value};
-use crate::stats::rank::{PairSorter, TwoSamples, key_value, van_elteren, wilcoxon_z};
+use crate::stats::rank::{TwoSamples, van_elteren, wilcoxon_z};
 use crate::transform::View;
 
 /// What to do with the ranks.
@@ -43,7 +43,7 @@ pub struct Wilcoxon<'c> {
 }
 
 impl Wilcoxon<'_> {
-    /// Tests all genes. `view` is the one that was read.
+    /// Tests all genes. `view` is the one that was read; the values are put in order.
     ///
     /// # Errors
     /// When a cell has two values for a gene, the spill file can't be read, or on
@@ -52,13 +52,14 @@ impl Wilcoxon<'_> {
         &self,
         ctx: &Ctx,
         view: &View,
-        values: &GeneMajor,
+        values: &mut GeneMajor,
         options: TableOptions,
     ) -> Result<MarkerTable> {
         let n_comparisons = self.contrasts.n_comparisons();
         let table = TableBuilder::new(options, n_comparisons, values.n_vars())?;
         let plan = RankPlan::new(self.contrasts);
         let replicates = ReplicatePlan::new(self.contrasts, self.fold_change, Weight::Ranks);
+        let order = values.put_in_order(ctx)?;
         for genes in values.slices(ctx) {
             let slice = values.load(ctx, &genes)?;
             let views = slice.views()?;
@@ -72,17 +73,16 @@ impl Wilcoxon<'_> {
                 |gene, work, rows| {
                     let in_task = (gene - genes.start) % task;
                     let next = gene..(gene + task - in_task).min(genes.end);
-                    let (keys, labels) = work.gathered.take(next, &views);
+                    let Workspace { sorted, test } = work;
                     let n_labels = self.contrasts.groups().n_groups();
-                    add_up(view, keys, labels, &mut work.linear, &mut work.labels, n_labels);
-                    let detected = work.labels.iter().map(|sums| sums.detected);
+                    let values = sorted.take(next, &views, order, (view, n_labels));
+                    let detected = values.sums.iter().map(|sums| sums.detected);
                     self.contrasts.check_counts(gene, detected)?;
                     if let Some(plan) = &replicates {
-                        plan.add_up(work.labels.iter().copied(), &mut work.replicates);
+                        plan.add_up(values.sums.iter().copied(), &mut test.replicates);
                     }
-                    work.sorter.sort(keys, labels);
-                    plan.rank(keys, labels, &mut work.ranks);
-                    self.test_gene(work, replicates.as_ref(), rows);
+                    plan.rank(values.keys, values.groups, &mut test.ranks);
+                    self.test_gene(values.sums, test, replicates.as_ref(), rows);
                     Ok(())
                 },
             )?;
@@ -93,13 +93,14 @@ impl Wilcoxon<'_> {
     /// The rows of a gene whose sums and ranks are known.
     fn test_gene(
         &self,
-        work: &mut Workspace,
+        labels: &[Sums],
+        work: &mut TestWork,
         replicates: Option<&ReplicatePlan>,
         rows: &mut RowBatch,
     ) {
         let contrasts = self.contrasts;
         let empty = Sums::default();
-        let parts = contrasts.add_up(&work.labels, empty, Sums::and, &mut work.parts);
+        let parts = contrasts.add_up(labels, empty, Sums::and, &mut work.parts);
         contrasts.sides(parts, empty, Sums::and, &mut work.sides);
         for (comparison, strata) in contrasts.comparisons().iter().enumerate() {
             let ranks = &work.ranks.strata[strata.clone()];
@@ -139,39 +140,19 @@ impl Wilcoxon<'_> {
     }
 }
 
-/// One thread's memory: about 60 bytes a nonzero value of the largest gene, and 12 MB.
+/// One thread's memory.
 #[derive(Default)]
 struct Workspace {
-    gathered: Gathered,
-    linear: Vec<f64>,
-    /// Sums of each label.
-    labels: Vec<Sums>,
+    sorted: SortedValues,
+    test: TestWork,
+}
+
+/// What the tests of a gene take, about 24 bytes a nonzero value.
+#[derive(Default)]
+struct TestWork {
     parts: Vec<Sums>,
     sides: SideValues<Sums>,
-    sorter: PairSorter,
     ranks: RankWork,
     effects: Vec<Effects>,
     replicates: ReplicateWork,
-}
-
-/// Sums by label, in the order of the file.
-fn add_up(
-    view: &View,
-    keys: &[u64],
-    labels: &[u32],
-    linear: &mut Vec<f64>,
-    sums: &mut Vec<Sums>,
-    n_labels: usize,
-) {
-    linear.clear();
-    linear.extend(keys.iter().map(|&key| key_value(key)));
-    view.undo_log(linear);
-    sums.clear();
-    sums.resize(n_labels, Sums::default());
-    for ((&key, &label), &linear) in keys.iter().zip(labels).zip(&*linear) {
-        let sums = &mut sums[label as usize];
-        sums.detected += 1;
-        sums.values += key_value(key);
-        sums.linear += linear;
-    }
 }

@@ -35,3 +35,4 @@ pub mod random;
 pub mod rank;
 pub mod select;
 mod student;
+pub mod words;

@@ -37,10 +37,10 @@ pub fn key_value(key: u64) -> f64 {
 }
 
 /// Key of zero.
-const ZERO_KEY: u64 = 1 << 63;
+pub const ZERO_KEY: u64 = 1 << 63;
 
 /// Below this length insertion sort beats anything else.
-const SHORT: usize = 24;
+pub(super) const SHORT: usize = 24;
 
 /// Sorts keys with their groups; keeps its buffers between calls.
 #[derive(Debug, Default)]
@@ -198,7 +198,7 @@ fn insertion_sort(keys: &mut [u64], groups: &mut [u32]) {
 }
 
 /// Hands the buckets that end at `ends` and have many values to `sort`.
-fn for_crowded<T>(ends: &[u32], values: &mut [T], mut sort: impl FnMut(&mut [T])) {
+pub(super) fn for_crowded<T>(ends: &[u32], values: &mut [T], mut sort: impl FnMut(&mut [T])) {
     let mut begin = 0;
     for &end in ends {
         let end = end as usize;
@@ -212,7 +212,7 @@ fn for_crowded<T>(ends: &[u32], values: &mut [T], mut sort: impl FnMut(&mut [T])
 /// Insertion sort of values that are a few places from where they belong; `above` says
 /// whether the first belongs after the second.
 #[inline]
-fn finish_sort<T: Copy>(values: &mut [T], above: impl Fn(&T, &T) -> bool) {
+pub(super) fn finish_sort<T: Copy>(values: &mut [T], above: impl Fn(&T, &T) -> bool) {
     for i in 1..values.len() {
         let value = values[i];
         let mut j = i;
