@@ -22,6 +22,8 @@
 #' `counts` if nothing was done to it and its first values are whole numbers. A
 #' message says what was chosen; `assays_mapping` chooses otherwise. A
 #' scaling is left out, and so is `raw`: `as_SingleCellExperiment(x$raw)` converts it.
+#' The base of logarithms is kept inside the object, so that [find_markers()] knows it; other
+#' packages take `logcounts` as logarithms to base 2.
 #'
 #' The mappings are `TRUE` for everything, `FALSE` for nothing, or names of what is
 #' to go along, themselves named where the new names differ:
@@ -104,6 +106,8 @@ as_SingleCellExperiment <- function(
     metadata = take_elements(x, "uns", taken$metadata, call)
   )
   dimnames(sce) <- list(var_names(x), obs_names(x))
+  bases <- unlist(lapply(chosen, matrix_log_base, call))
+  SingleCellExperiment::int_metadata(sce)$scoom <- list(log_base = bases)
   dims <- lapply(dims, take_dims, x, call)
   fits <- vapply(dims, \(value) length(dim(value)) == 2, NA)
   SingleCellExperiment::reducedDims(sce) <- dims[fits]

@@ -190,3 +190,19 @@ inform_left_out <- function(what) {
     )
   }
 }
+
+# The base of the logarithms that a lazy matrix holds; NULL if it holds none.
+matrix_log_base <- function(m, call = caller_env()) {
+  recipe <- matrix_recipe(m, call)
+  log <- Find(\(op) op$op == "log1p", recipe$ops)
+  if (is.null(log)) stored_log(field(m, "x"), recipe, call) else log$base %||% exp(1)
+}
+
+# The base that as_SingleCellExperiment() noted for an assay; NULL if it did not.
+assay_log_base <- function(x, assay) {
+  if (!inherits(x, "SingleCellExperiment")) {
+    return(NULL)
+  }
+  bases <- SingleCellExperiment::int_metadata(x)$scoom$log_base
+  if (assay %in% names(bases)) bases[[assay]]
+}

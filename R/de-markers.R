@@ -102,7 +102,8 @@
 #' @param x An object opened by [open_h5ad()], a Seurat object (its `data` and
 #'   `Idents()`), a SingleCellExperiment (its `logcounts`), or a matrix with
 #'   genes in rows and cells in columns, dense or sparse. A DelayedMatrix, as such or as an
-#'   assay, is brought into memory, with a message.
+#'   assay, is brought into memory, with a message; lazy assays of [as_SingleCellExperiment()] are
+#'   read from their file.
 #' @param group_by A column of the cells (`obs`, metadata, `colData`), or a vector with
 #'   one value for each cell. `NULL`: `Idents()` of a Seurat object.
 #' @param groups Groups to test: names, or a named list of vectors of names, each a set that is

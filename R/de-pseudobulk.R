@@ -17,7 +17,8 @@
 #'
 #' @param x An object opened by [open_h5ad()], a Seurat object (its `counts`), a
 #'   SingleCellExperiment (its `counts`), or a matrix with genes in rows. A DelayedMatrix, as
-#'   such or as an assay, is brought into memory, with a message.
+#'   such or as an assay, is brought into memory, with a message; lazy assays of [as_SingleCellExperiment()] are
+#'   read from their file.
 #' @param by Columns of the cells whose combinations make the samples. For a matrix: a
 #'   data frame, or a named list of vectors, with one value for each cell.
 #' @param layer A layer (an assay of a SingleCellExperiment) with the counts.

@@ -146,7 +146,11 @@ de_source.SummarizedExperiment <- function(x, layer, use_raw, what, call) {
   source$var <- \() {
     as.data.frame(SummarizedExperiment::rowData(x), optional = TRUE)
   }
-  source$plan["stored_log"] <- list(if (layer == "logcounts") 2)
+  # What stays in a file of ours knows by itself.
+  if (!source$lazy) {
+    base <- assay_log_base(x, layer) %||% if (layer == "logcounts") 2
+    source$plan["stored_log"] <- list(base)
+  }
   source
 }
 
@@ -241,6 +245,31 @@ load_delayed <- function(matrix, label, call, n_block = delayed_block) {
   do.call(cbind, blocks)
 }
 
+#' The lazy matrix of ours behind a DelayedMatrix
+#'
+#' @returns A lazy matrix that has the same values, cells in rows; `NULL` where there is none,
+#'   because something other than a selection was done to it.
+#' @noRd
+lazy_behind <- function(matrix) {
+  node <- matrix@seed
+  index <- list(NULL, NULL)
+  inner <- \(taken, index) if (is.null(index)) taken else compose(taken, index)
+  while (!inherits(node, "scoom_seed")) {
+    if (inherits(node, "DelayedSubset")) {
+      index <- Map(inner, node@index, index)
+    } else if (!inherits(node, "DelayedSetDimnames")) {
+      return(NULL)
+    }
+    node <- node@seed
+  }
+  # An object has each gene once.
+  if (anyDuplicated(index[[1]])) {
+    return(NULL)
+  }
+  x <- subset_cells(field(node@matrix, "x"), index[[2]])
+  new_lazy_matrix(subset_genes(x, index[[1]]), field(node@matrix, "layer"))
+}
+
 tell_loaded <- function(matrix, label) {
   shape <- as.double(dim(matrix))
   tenth <- format_bytes(1.2 * prod(shape))
@@ -255,16 +284,25 @@ tell_loaded <- function(matrix, label) {
 
 # Genes in rows, as everywhere in R.
 matrix_source <- function(matrix, columns, label, call) {
+  lazy <- NULL
   if (inherits(matrix, "DelayedMatrix")) {
-    matrix <- load_delayed(matrix, label, call)
+    lazy <- lazy_behind(matrix)
+    if (is.null(lazy)) {
+      matrix <- load_delayed(matrix, label, call)
+    }
   }
-  if (!is.matrix(matrix) && !inherits(matrix, "sparseMatrix")) {
-    matrix <- as(matrix, "CsparseMatrix")
+  if (is.null(lazy)) {
+    if (!is.matrix(matrix) && !inherits(matrix, "sparseMatrix")) {
+      matrix <- as(matrix, "CsparseMatrix")
+    }
+    plan <- memory_recipe(matrix)
+    plan$log1p <- NULL
+  } else {
+    plan <- matrix_plan(lazy, call)
   }
-  plan <- memory_recipe(matrix)
-  plan$log1p <- NULL
   genes <- rownames(matrix) %||% as.character(seq_len(nrow(matrix)))
   list(
+    lazy = !is.null(lazy),
     plan = plan,
     genes = genes,
     n_cells = ncol(matrix),

@@ -69,6 +69,60 @@ test_that("a lazy assay of ours gives what the object gives", {
   )
 })
 
+test_that("a lazy assay of ours is read from its file", {
+  skip_if_not_installed("SingleCellExperiment")
+  skip_if_not_installed("DelayedArray")
+  local_quiet()
+  x <- log1p(normalize_total(open_example()[1:200, ], target_sum = 1e4))
+  sce <- as_SingleCellExperiment(x, c(logcounts = "X"), lazy = TRUE)
+  not_loaded <- function(code) {
+    expect_no_message(code, class = "scoom_message_brought_into_memory")
+  }
+  rlang::local_options(scoom.quiet = FALSE)
+  not_loaded(got <- find_markers(sce, "cell_type"))
+  want <- find_markers(x, "cell_type")
+  expect_identical(as.list(got), as.list(want))
+
+  # Selections of genes, in another order, and of cells, one of them twice.
+  genes <- c(40:1, 51)
+  cells <- c(5:150, 5)
+  not_loaded(got <- find_markers(sce[genes, ][, cells], "cell_type"))
+  want <- find_markers(x[cells, genes], "cell_type")
+  expect_identical(as.list(got), as.list(want))
+
+  # As a matrix, and after something that is more than a selection.
+  logs <- SummarizedExperiment::assay(sce, "logcounts")
+  not_loaded(got <- find_markers(logs, x$obs$cell_type))
+  want <- find_markers(x, "cell_type")
+  expect_equal(as.list(got), as.list(want), tolerance = 0, ignore_attr = TRUE)
+  expect_message(
+    twice <- find_markers(logs * 2, x$obs$cell_type),
+    class = "scoom_message_brought_into_memory"
+  )
+  expect_equal(twice$auc, got$auc)
+  expect_message(
+    find_markers(logs[c(1, 1:30), ], x$obs$cell_type),
+    class = "scoom_message_brought_into_memory"
+  )
+})
+
+test_that("assays that we make keep the base of their logarithms", {
+  skip_if_not_installed("SingleCellExperiment")
+  local_quiet()
+  counts <- normalize_total(open_example()[1:200, ], target_sum = 1e4)
+  for (x in list(log1p(counts), log_transform(counts, base = 10))) {
+    sce <- as_SingleCellExperiment(x)
+    got <- find_markers(sce, "cell_type")
+    want <- find_markers(x, "cell_type")
+    expect_equal(as.list(got), as.list(want), tolerance = 1e-12)
+  }
+  # Without a note they are to base 2, as scuttle makes them.
+  SingleCellExperiment::int_metadata(sce)$scoom <- NULL
+  other <- find_markers(sce, "cell_type")
+  expect_equal(other$auc, got$auc)
+  expect_gt(max(abs(other$log2_fc - got$log2_fc)), 0.1)
+})
+
 test_that("what is brought into memory is told, once a call", {
   skip_if_not_installed("DelayedArray")
   data <- small_matrix()
