@@ -194,8 +194,11 @@ inform_left_out <- function(what) {
 # The base of the logarithms that a lazy matrix holds; NULL if it holds none.
 matrix_log_base <- function(m, call = caller_env()) {
   recipe <- matrix_recipe(m, call)
-  log <- Find(\(op) op$op == "log1p", recipe$ops)
-  if (is.null(log)) stored_log(field(m, "x"), recipe, call) else log$base %||% exp(1)
+  if (recipe_has(recipe, "log1p")) {
+    plan_log_base(recipe)
+  } else {
+    stored_log(field(m, "x"), recipe, call)
+  }
 }
 
 # The base that as_SingleCellExperiment() noted for an assay; NULL if it did not.

@@ -68,6 +68,31 @@ seed_chunkdim <- function(x) {
   as.integer(chunk)
 }
 
+#' The lazy matrix of ours behind a DelayedMatrix
+#'
+#' @returns A lazy matrix that has the same values, cells in rows; `NULL` where there is none,
+#'   because something other than a selection was done to it.
+#' @noRd
+lazy_behind <- function(matrix) {
+  node <- matrix@seed
+  index <- list(NULL, NULL)
+  inner <- \(taken, index) if (is.null(index)) taken else compose(taken, index)
+  while (!inherits(node, "scoom_seed")) {
+    if (inherits(node, "DelayedSubset")) {
+      index <- Map(inner, node@index, index)
+    } else if (!inherits(node, "DelayedSetDimnames")) {
+      return(NULL)
+    }
+    node <- node@seed
+  }
+  # An object has each gene once.
+  if (anyDuplicated(index[[1]])) {
+    return(NULL)
+  }
+  x <- subset_cells(field(node@matrix, "x"), index[[2]])
+  new_lazy_matrix(subset_genes(x, index[[1]]), field(node@matrix, "layer"))
+}
+
 # DelayedArray is suggested only: methods are set when it is loaded.
 register_delayed_methods <- function() {
   methods <- list(

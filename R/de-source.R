@@ -245,31 +245,6 @@ load_delayed <- function(matrix, label, call, n_block = delayed_block) {
   do.call(cbind, blocks)
 }
 
-#' The lazy matrix of ours behind a DelayedMatrix
-#'
-#' @returns A lazy matrix that has the same values, cells in rows; `NULL` where there is none,
-#'   because something other than a selection was done to it.
-#' @noRd
-lazy_behind <- function(matrix) {
-  node <- matrix@seed
-  index <- list(NULL, NULL)
-  inner <- \(taken, index) if (is.null(index)) taken else compose(taken, index)
-  while (!inherits(node, "scoom_seed")) {
-    if (inherits(node, "DelayedSubset")) {
-      index <- Map(inner, node@index, index)
-    } else if (!inherits(node, "DelayedSetDimnames")) {
-      return(NULL)
-    }
-    node <- node@seed
-  }
-  # An object has each gene once.
-  if (anyDuplicated(index[[1]])) {
-    return(NULL)
-  }
-  x <- subset_cells(field(node@matrix, "x"), index[[2]])
-  new_lazy_matrix(subset_genes(x, index[[1]]), field(node@matrix, "layer"))
-}
-
 tell_loaded <- function(matrix, label) {
   shape <- as.double(dim(matrix))
   tenth <- format_bytes(1.2 * prod(shape))
@@ -282,23 +257,25 @@ tell_loaded <- function(matrix, label) {
   )
 }
 
+memory_plan <- function(matrix) {
+  if (!is.matrix(matrix) && !inherits(matrix, "sparseMatrix")) {
+    matrix <- as(matrix, "CsparseMatrix")
+  }
+  plan <- memory_recipe(matrix)
+  plan$log1p <- NULL
+  plan
+}
+
 # Genes in rows, as everywhere in R.
 matrix_source <- function(matrix, columns, label, call) {
-  lazy <- NULL
-  if (inherits(matrix, "DelayedMatrix")) {
-    lazy <- lazy_behind(matrix)
-    if (is.null(lazy)) {
-      matrix <- load_delayed(matrix, label, call)
-    }
-  }
-  if (is.null(lazy)) {
-    if (!is.matrix(matrix) && !inherits(matrix, "sparseMatrix")) {
-      matrix <- as(matrix, "CsparseMatrix")
-    }
-    plan <- memory_recipe(matrix)
-    plan$log1p <- NULL
+  is_delayed <- inherits(matrix, "DelayedMatrix")
+  lazy <- if (is_delayed) lazy_behind(matrix)
+  plan <- if (!is.null(lazy)) {
+    matrix_plan(lazy, call)
+  } else if (is_delayed) {
+    memory_plan(load_delayed(matrix, label, call))
   } else {
-    plan <- matrix_plan(lazy, call)
+    memory_plan(matrix)
   }
   genes <- rownames(matrix) %||% as.character(seq_len(nrow(matrix)))
   list(

@@ -11,7 +11,7 @@ use crate::stats::rank::ZERO_KEY;
 /// Ordered key and group of each distinct value of each row.
 ///
 /// Memory: 12 bytes each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dictionary {
     keys: Vec<u64>,
     /// The group of each, or the word that an [order](super::value_order) puts in its place.

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::gene_batch::GeneBatch;
 use super::piece::PieceView;
 
 /// The values of some genes, one gene after the other.
@@ -13,10 +14,7 @@ use super::piece::PieceView;
 /// Memory: 12 bytes a value.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    genes: Range<usize>,
-    /// Where the values of each gene begin, and where the last ones end.
-    starts: Vec<usize>,
-    next: Vec<usize>,
+    batch: GeneBatch,
     keys: Vec<u64>,
     groups: Vec<u32>,
 }
@@ -41,11 +39,11 @@ impl Gathered {
         genes: Range<usize>,
         pieces: &[PieceView],
     ) -> (&mut [u64], &mut [u32]) {
-        if !self.genes.contains(&genes.start) {
+        let number = self.batch.number(genes.start).unwrap_or_else(|| {
             self.fill(&genes, pieces);
-        }
-        let at = genes.start - self.genes.start;
-        let span = self.starts[at]..self.starts[at + 1];
+            0
+        });
+        let span = self.batch.span(number);
         (&mut self.keys[span.clone()], &mut self.groups[span])
     }
 
@@ -53,24 +51,11 @@ impl Gathered {
         let looks_up = pieces.iter().any(PieceView::looks_up);
         let (most_genes, most_values) =
             if looks_up { (GENES_LOOKED_UP, VALUES_LOOKED_UP) } else { (GENES, VALUES) };
-        self.starts.clear();
-        let mut total = 0;
-        for gene in genes.clone().take(most_genes) {
-            self.starts.push(total);
-            total += pieces.iter().map(|piece| piece.n_values(gene)).sum::<usize>();
-            if total >= most_values {
-                break;
-            }
-        }
-        self.genes = genes.start..genes.start + self.starts.len();
-        self.next.clone_from(&self.starts);
-        self.starts.push(total);
-        self.keys.resize(total, 0);
-        self.groups.resize(total, 0);
+        self.batch.begin(genes, pieces, most_genes, most_values);
+        self.keys.resize(self.batch.n_values(), 0);
+        self.groups.resize(self.batch.n_values(), 0);
         for piece in pieces {
-            for (gene, next) in self.genes.clone().zip(&mut self.next) {
-                let span = *next..*next + piece.n_values(gene);
-                *next = span.end;
+            for (gene, span) in self.batch.places(piece) {
                 piece.copy(gene, &mut self.keys[span.clone()], &mut self.groups[span]);
             }
         }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::fold_change::Sums;
+use super::gene_batch::GeneBatch;
 use super::piece::PieceView;
 use super::value_order::ValueOrder;
 use crate::transform::View;
@@ -15,14 +16,13 @@ use crate::transform::View;
 /// Memory: 4 bytes a value, and [`SUM_BYTES`].
 #[derive(Default)]
 pub(super) struct GatheredWords {
-    genes: Range<usize>,
-    /// Where the words of each gene begin, and where the last ones end.
-    starts: Vec<usize>,
-    next: Vec<usize>,
+    batch: GeneBatch,
     words: Vec<u32>,
     /// For each gene those of all groups.
     sums: Vec<Sums>,
-    /// Those of one piece, before and after the logarithm is undone.
+    /// Where the values of one piece go, by gene.
+    spans: Vec<Range<usize>>,
+    /// These values, before and after the logarithm is undone.
     values: Vec<f64>,
     linear: Vec<f64>,
 }
@@ -46,12 +46,11 @@ impl GatheredWords {
         order: ValueOrder,
         (view, n_groups): (&View, usize),
     ) -> (&[u32], &[Sums]) {
-        if !self.genes.contains(&genes.start) {
+        let number = self.batch.number(genes.start).unwrap_or_else(|| {
             self.fill(&genes, pieces, order, (view, n_groups));
-        }
-        let at = genes.start - self.genes.start;
-        let span = self.starts[at]..self.starts[at + 1];
-        (&self.words[span], &self.sums[n_groups * at..][..n_groups])
+            0
+        });
+        (&self.words[self.batch.span(number)], &self.sums[n_groups * number..][..n_groups])
     }
 
     fn fill(
@@ -62,36 +61,23 @@ impl GatheredWords {
         (view, n_groups): (&View, usize),
     ) {
         let most_genes = GENES.min(SUM_BYTES / (n_groups.max(1) * size_of::<Sums>())).max(1);
-        self.starts.clear();
-        let mut total = 0;
-        for gene in genes.clone().take(most_genes) {
-            self.starts.push(total);
-            total += pieces.iter().map(|piece| piece.n_values(gene)).sum::<usize>();
-            if total >= WORDS {
-                break;
-            }
-        }
-        let n_genes = self.starts.len();
-        self.genes = genes.start..genes.start + n_genes;
-        self.next.clone_from(&self.starts);
-        self.starts.push(total);
-        self.words.resize(total, 0);
+        self.batch.begin(genes, pieces, most_genes, WORDS);
+        self.words.resize(self.batch.n_values(), 0);
         self.sums.clear();
-        self.sums.resize(n_genes * n_groups, Sums::default());
+        self.sums.resize(self.batch.n_genes() * n_groups, Sums::default());
         for piece in pieces {
             self.values.clear();
-            for (gene, &next) in self.genes.clone().zip(&self.next) {
-                let words = &mut self.words[next..][..piece.n_values(gene)];
-                piece.look_up(gene, words, &mut self.values);
+            self.spans.clear();
+            for (gene, span) in self.batch.places(piece) {
+                piece.look_up(gene, &mut self.words[span.clone()], &mut self.values);
+                self.spans.push(span);
             }
             self.linear.clone_from(&self.values);
             view.undo_log(&mut self.linear);
             let mut values = self.values.iter().zip(&self.linear);
             let sums = self.sums.chunks_exact_mut(n_groups.max(1));
-            for ((gene, next), sums) in self.genes.clone().zip(&mut self.next).zip(sums) {
-                let span = *next..*next + piece.n_values(gene);
-                *next = span.end;
-                for (&word, (&value, &linear)) in self.words[span].iter().zip(&mut values) {
+            for (span, sums) in self.spans.iter().zip(sums) {
+                for (&word, (&value, &linear)) in self.words[span.clone()].iter().zip(&mut values) {
                     sums[order.group(word) as usize].push(value, linear);
                 }
             }

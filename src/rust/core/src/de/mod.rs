@@ -7,7 +7,7 @@
 //!   them, pseudobulk takes the sums.
 //! * [`gene_major`]: values by gene in bounded memory, made of [`piece`]s that [`spill`] to disk:
 //!   rows `turn`ed around, with `codes` that say which value of a [`dictionary`] each is. They
-//!   are `gathered` gene by gene, as words (`gathered_words`) where all values have a `value_order`;
+//!   are `gathered` by a `gene_batch` at a time, as words (`gathered_words`) where all values have a `value_order`;
 //!   `sorted` they are the source of rank tests ([`wilcoxon`], `ranking`), as they come that of [`lr`].
 //! * [`fold_change`], `combine`, [`replicates`]: effects, strata (blocks) made
 //!   one, samples one by one.
@@ -27,6 +27,7 @@ pub mod dictionary;
 pub mod fold_change;
 mod gathered;
 mod gathered_words;
+mod gene_batch;
 pub mod gene_major;
 mod genes;
 pub mod group_pass;
